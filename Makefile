@@ -1,0 +1,59 @@
+# Two commands are enough: `make lab` (the lessons in JupyterLab) and `make test`. Each builds .venv when it is not there.
+# Another Python: make lab PYTHON=python3.12    More for JupyterLab: make lab ARGS="--port 9000"
+
+PYTHON ?= python3
+BIN := .venv/bin
+PINS := tests/pins.txt
+.DEFAULT_GOAL := help
+.PHONY: help lab test check lessons lessons-update bench clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|' 2>/dev/null || true
+
+# The stamps stand in .venv, so a second run does nothing and needs no network.
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install Python 3.10 or newer, or say which: make lab PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "$$($(PYTHON) --version) is too old; Python 3.10 or newer is needed. Say which: make lab PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+	  echo "$(PYTHON) -m venv does not work here. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+.venv/lessons.stamp: pyproject.toml $(PINS) | $(BIN)/python
+	@echo "Setting up .venv for the lessons (once; torch is large, this takes some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(PINS) -e '.[lessons]'
+	@touch $@
+
+.venv/test.stamp: .venv/lessons.stamp
+	@echo "Adding the test tools to .venv (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(PINS) -e '.[lessons,test]'
+	@touch $@
+
+# Root in a container must say so to Jupyter; without a screen there is no browser to open, so the address is printed.
+LAB_FLAGS = $(shell [ "$$(id -u)" = 0 ] && echo --allow-root) \
+  $(shell [ "$$(uname)" = Linux ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ] && echo --no-browser)
+
+lab: .venv/lessons.stamp  ## the lessons, in JupyterLab
+	@$(BIN)/dav2 check --quiet
+	$(BIN)/jupyter lab $(LAB_FLAGS) $(ARGS) notebooks/00_start_here.ipynb
+
+test: .venv/test.stamp  ## the whole suite, every lesson executed
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: .venv/test.stamp  ## style, types, the structure of the lessons, the order of the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python tests/lessons.py lint
+	$(BIN)/python -m pytest -q tests/test_house.py
+
+lessons: .venv/lessons.stamp  ## run every lesson and write it as a page, for reading without a kernel (site/index.html)
+	$(BIN)/python tests/lessons.py run $(ARGS)
+
+lessons-update: .venv/test.stamp  ## run every lesson and store it with its new outputs
+	$(BIN)/python tests/lessons.py update $(ARGS)
+
+bench: .venv/test.stamp  ## every goal beside its measured figure (some need 10 GB of disk and minutes)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean:  ## take away what was made, the environment too
+	rm -rf .venv build site .pytest_cache .mypy_cache .ruff_cache .hypothesis notebooks/runs *.egg-info

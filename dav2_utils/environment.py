@@ -1,0 +1,106 @@
+"""Does this machine run it? A verdict and a cure for Python and for each package of `pyproject.toml`.
+
+Standard library only: whoever asks has, by definition, an environment that may be broken.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import re
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+IMPORT_NAMES = {"opencv-python": "cv2"}  # where the package and the module are called differently
+TROUBLESHOOTING = "docs/troubleshooting.md"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report. `verdict`: `ok`, `absent` (only the lessons need it), `missing`, `too old` or `broken`."""
+
+    name: str
+    found: str
+    needed: str
+    verdict: str
+    cure: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict in ("ok", "absent")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_environment() -> list[Check]:
+    """A `Check` for Python and for each package that the core and the lessons need, really imported one by one."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    rows = [Check("python", python, ">=3.10", "ok")] if sys.version_info >= (3, 10) else []
+    rows = rows or [
+        Check("python", python, ">=3.10", "too old", "Install Python 3.10 or newer and make the environment again")
+    ]
+    for requirement in importlib.metadata.requires("dav2_utils") or []:
+        match = re.match(r"([\w.-]+)\s*(?:\[.*?\])?\s*>=([\w.]+)(?:\s*;\s*extra\s*==\s*['\"](\w+)['\"])?", requirement)
+        if match and match[3] in (None, "lessons"):
+            rows.append(_check(match[1], match[2], lessons_only=match[3] is not None))
+    return [*rows, *_two_processes(rows)]
+
+
+def _check(name: str, lowest: str, lessons_only: bool) -> Check:
+    needed = f">={lowest}"
+    try:
+        found = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        cure = "pip install 'dav2_utils[lessons]'" if lessons_only else f"pip install '{name}{needed}'"
+        return Check(name, "-", needed, "absent" if lessons_only else "missing", cure)
+    if _numbers(found) < _numbers(lowest):
+        return Check(name, found, needed, "too old", f"pip install --upgrade '{name}{needed}'")
+    try:
+        importlib.import_module(IMPORT_NAMES.get(name, name.replace("-", "_")))
+    except Exception as error:  # whatever a broken installation raises is the finding
+        return Check(name, found, needed, "broken", _cure_import(name, str(error)))
+    return Check(name, found, needed, "ok")
+
+
+def _cure_import(name: str, error: str) -> str:
+    if re.search(r"libGL|libgthread|libglib", error):
+        return f"{error}. On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0 (see {TROUBLESHOOTING}, 'libGL')"
+    return f"import fails with: {error}. Try: pip install --force-reinstall {name} (see {TROUBLESHOOTING})"
+
+
+def _two_processes(rows: list[Check]) -> list[Check]:
+    if not any(row.name == "torch" and row.verdict == "ok" for row in rows):
+        return []
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_gloo_available():
+        return [Check("gloo", "in torch", "for two-process training on a CPU", "ok")]
+    return [
+        Check("gloo", "-", "for two-process training on a CPU", "absent", "Lesson 01 goes on with DataParallel alone")
+    ]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
+
+
+def report(rows: list[Check]) -> str:
+    """The checks as a table of text, each cure below the line that it belongs to."""
+    width = max(len(row.name) for row in rows)
+    lines = []
+    for row in rows:
+        mark = "ok  " if row.verdict == "ok" else ("note" if row.ok else "FAIL")
+        lines.append(
+            f"{mark}  {row.name:<{width}}  {row.found:<12} {row.needed:<10} {'' if row.verdict == 'ok' else row.verdict}".rstrip()
+        )
+        if row.cure:
+            lines.append(f"      -> {row.cure}")
+    bad = sum(not row.ok for row in rows)
+    lines.append(
+        "This machine runs it."
+        if not bad
+        else f"{bad} of {len(rows)} need attention: do what the arrows say, then run `dav2 check` again."
+    )
+    return "\n".join(lines)
