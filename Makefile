@@ -21,6 +21,7 @@ $(BIN)/python:
 .venv/lessons.stamp: pyproject.toml $(PINS) | $(BIN)/python
 	@echo "Setting up .venv for the lessons (once; torch is large, this takes some minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(PINS) -e '.[lessons]'
+	@$(BIN)/dav2 check
 	@touch $@
 
 .venv/test.stamp: .venv/lessons.stamp
@@ -33,7 +34,6 @@ LAB_FLAGS = $(shell [ "$$(id -u)" = 0 ] && echo --allow-root) \
   $(shell [ "$$(uname)" = Linux ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ] && echo --no-browser)
 
 lab: .venv/lessons.stamp  ## the lessons, in JupyterLab
-	@$(BIN)/dav2 check --quiet
 	$(BIN)/jupyter lab $(LAB_FLAGS) $(ARGS) notebooks/00_start_here.ipynb
 
 test: .venv/test.stamp  ## the whole suite, every lesson executed

@@ -41,6 +41,7 @@ _ROOMS = {
     "compare_depths": "plots",
     "show_depth": "plots",
     "show_keys": "plots",
+    "read_picture": "pictures",
     "check": "clinic",
     "patient": "clinic",
     "depth_viewer": "widgets",
@@ -50,7 +51,7 @@ _ROOMS = {
     "load_ipython_extension": "notebook",
     "unload_ipython_extension": "notebook",
 }
-__all__ = [*_ROOMS, "__version__"]  # noqa: PLE0604
+__all__ = [*_ROOMS, "__version__"]
 
 if TYPE_CHECKING:
     from .architecture import ENCODERS as ENCODERS
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from .keys import TensorInfo as TensorInfo
     from .model import DepthAnythingV2 as DepthAnythingV2
     from .model import model_configs as model_configs
+    from .pictures import read_picture as read_picture
     from .plots import compare_depths as compare_depths
     from .plots import show_depth as show_depth
     from .plots import show_keys as show_keys

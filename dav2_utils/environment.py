@@ -18,7 +18,7 @@ TROUBLESHOOTING = "docs/troubleshooting.md"
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report. `verdict`: `ok`, `absent` (only the lessons need it), `missing`, `too old` or `broken`."""
+    """One line of the report; `verdict` is `ok`, `absent` (for the lessons only), `missing`, `too old` or `broken`."""
 
     name: str
     found: str
@@ -92,9 +92,8 @@ def report(rows: list[Check]) -> str:
     lines = []
     for row in rows:
         mark = "ok  " if row.verdict == "ok" else ("note" if row.ok else "FAIL")
-        lines.append(
-            f"{mark}  {row.name:<{width}}  {row.found:<12} {row.needed:<10} {'' if row.verdict == 'ok' else row.verdict}".rstrip()
-        )
+        verdict = "" if row.verdict == "ok" else row.verdict
+        lines.append(f"{mark}  {row.name:<{width}}  {row.found:<12} {row.needed:<10} {verdict}".rstrip())
         if row.cure:
             lines.append(f"      -> {row.cure}")
     bad = sum(not row.ok for row in rows)

@@ -1,0 +1,97 @@
+"""Pictures in, depth maps out: what `dav2 depth` does, and how lessons read a picture of one's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .keys import CheckpointError
+
+if TYPE_CHECKING:
+    from .model import DepthAnythingV2
+
+CURE_GL = "On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0. See docs/troubleshooting.md, 'libGL'"
+
+
+def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """The picture at `path` as BGR uint8, shape (H, W, 3), the form that `infer_image` takes.
+
+    Raises `CheckpointError`: kind `usage` when nothing is there, `not a picture` when OpenCV cannot decode it.
+    """
+    cv2 = import_cv2()
+    path = Path(path)
+    if not path.is_file():
+        found = f"{path.name!r} is a folder" if path.is_dir() else f"There is no {path.name!r} in that folder"
+        raise CheckpointError(found, "a picture (JPEG, PNG, ...)", "Look at the path", kind="usage")
+    # Read here and not by cv2.imread, which cannot open non-ASCII paths on Windows and only warns.
+    picture = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    if picture is None:
+        raise CheckpointError(
+            f"{path.name!r} ({path.stat().st_size} bytes) does not decode as a picture",
+            "a picture that OpenCV reads (JPEG, PNG, WebP, TIFF, BMP)",
+            "Open it in a viewer; convert it, or copy it again if it is cut off",
+            kind="not a picture",
+        )
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def import_cv2() -> Any:
+    """OpenCV, or a `CheckpointError` that says which system library it misses."""
+    try:
+        import cv2
+    except ImportError as error:
+        cure = CURE_GL if "lib" in str(error) else "pip install opencv-python"
+        raise CheckpointError(
+            f"OpenCV cannot be imported: {error}", "opencv-python", cure, kind="environment"
+        ) from error
+    return cv2
+
+
+def write_depth_maps(
+    model: DepthAnythingV2, images: Iterable[Path], *, input_size: int = 518, output: Path | None = None
+) -> list[dict[str, Any]]:
+    """For each image: `STEM.depth.npy` (float32, (H, W)) and `STEM.depth.png` (cividis, for the eye).
+
+    Metric models give metres; relative ones inverse depth up to scale and shift, so larger is nearer. In the picture
+    bright is always near. One image that fails does not stop the rest: its result holds `error`.
+    """
+    from tqdm import tqdm
+
+    results: list[dict[str, Any]] = []
+    written: set[Path] = set()
+    for image in tqdm(list(images), desc="depth", unit="image", disable=None):
+        try:
+            folder = image.parent if output is None else output
+            stem = folder / (image.stem if folder / image.stem not in written else image.name)
+            results.append(_write_one(model, image, stem, input_size))
+            written.add(stem)
+        except (CheckpointError, OSError) as error:
+            results.append({"source": str(image), "error": str(error)})
+    return results
+
+
+def _write_one(model: DepthAnythingV2, image: Path, stem: Path, input_size: int) -> dict[str, Any]:
+    cv2 = import_cv2()
+    depth = model.infer_image(read_picture(image), input_size)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    near = -depth if model.max_depth is not None else depth
+    span = float(near.max() - near.min()) or 1.0
+    grey = ((near - near.min()) / span * 255).astype(np.uint8)
+    raw, picture = Path(f"{stem}.depth.npy"), Path(f"{stem}.depth.png")
+    np.save(raw, depth)
+    cv2.imencode(".png", cv2.applyColorMap(grey, cv2.COLORMAP_CIVIDIS))[1].tofile(picture)
+    return {
+        "source": str(image),
+        "depth": str(raw),
+        "picture": str(picture),
+        "shape": list(depth.shape),
+        "unit": "metres" if model.max_depth is not None else "relative (inverse depth, larger is nearer)",
+        "max_depth": model.max_depth,
+        "min": float(depth.min()),
+        "max": float(depth.max()),
+    }
