@@ -6,8 +6,7 @@ DINOv2 (arXiv:2304.07193). `tiny` is ours, made for a classroom; it is in neithe
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .keys import CheckpointError, Table, TensorInfo
@@ -120,3 +119,23 @@ def _head_rows(e: Encoder, use_bn: bool, use_clstoken: bool) -> Iterator[Row]:
 
 def _pair(name: str, weight: tuple[int, ...]) -> tuple[Row, Row]:
     return (f"{name}.weight", weight), (f"{name}.bias", weight[:1])
+
+
+def infer_encoder(table: Table) -> str | None:
+    """Which encoder `table` belongs to, by names and shapes behind any prefix; None if it is no Depth Anything.
+
+    The whole model, its encoder (`pretrained.*`) alone or its head (`depth_head.*`) alone will do: the encoder whose
+    table agrees with more than half of those names wins.
+    """
+    found = {}
+    for name, info in table.items():
+        path = bare(name).split(".")
+        start = next((i for i, part in enumerate(path) if part in ("pretrained", "depth_head")), None)
+        if start is not None:
+            found[".".join(path[start:])] = info.shape
+    best, most = None, len(found) // 2
+    for encoder in ENCODERS if found else ():
+        agree = sum(found.get(name) == info.shape for name, info in table_for(encoder).items())
+        if agree > most:
+            best, most = encoder, agree
+    return best
