@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .keys import CheckpointError, Table, TensorInfo
+from .keys import CheckpointError, Table, TensorInfo, bare
 
 PATCH = 14  # pixels on a side of one patch, in every encoder
 
@@ -30,7 +30,7 @@ class Encoder:
 
     @property
     def hidden(self) -> int:
-        """Width inside the feed-forward: 4 times the token, or DINOv2's two thirds of that for SwiGLU, rounded up to 8."""
+        """Width inside the feed-forward: 4 times the token; for SwiGLU two thirds of that, rounded up to 8 (DINOv2)."""
         return (int(4 * self.width * 2 / 3) + 7) // 8 * 8 if self.swiglu else 4 * self.width
 
 
