@@ -1,0 +1,44 @@
+"""Checkpoints as people have them, made once for the whole run by really wrapping, training a step and saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dav2_utils.model import DepthAnythingV2
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> DepthAnythingV2:
+    torch.manual_seed(0)
+    return DepthAnythingV2("tiny", max_depth=80.0).eval()
+
+
+@pytest.fixture(scope="session")
+def latest_original(tmp_path_factory: pytest.TempPathFactory, tiny_model: DepthAnythingV2) -> Path:
+    path = tmp_path_factory.mktemp("run") / "latest.pth"
+    wrapped = torch.nn.DataParallel(tiny_model)
+    optimizer = torch.optim.AdamW(wrapped.parameters(), lr=1e-6)
+    wrapped(torch.zeros(1, 3, 28, 28)).mean().backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    state = {
+        "model": wrapped.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "epoch": 39,
+        "previous_best": {"d1": 0.9, "abs_rel": 0.1},
+    }
+    torch.save(state, path)
+    return path
+
+
+@pytest.fixture
+def latest(tmp_path: Path, latest_original: Path) -> Path:
+    """A fresh copy of a fine-tune in the official layout: a container, and every name under `module.`."""
+    path = tmp_path / "latest.pth"
+    path.write_bytes(latest_original.read_bytes())
+    return path

@@ -1,0 +1,191 @@
+"""The command `dav2` as a person or a program uses it: a real process, its output, its exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dav2_utils import cli
+
+
+def dav2(*words: Any, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dav2_utils.cli", *map(str, words)]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+def in_process(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, Any]:
+    """Exit status and JSON of one command, without the cost of a process."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*map(str, words), "--json"])
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1, "exactly one JSON object on standard output"
+    return int(stop.value.code or 0), json.loads(out)
+
+
+def test_inspect(latest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = in_process(capsys, "inspect", latest, "--keys")
+    assert status == 0
+    assert found["format"] == "torch-zip" and found["container"] == ["model"] and found["encoder"] == "tiny"
+    assert found["sets"] == [{"path": ["model"], "tensors": 183}] and found["wrappers"] == ["module"]
+    assert found["other_entries"]["optimizer"] == "dict" and found["other_entries"]["epoch"] == 39
+    assert found["parameters"] == 2_399_033 == sum(int(np.prod(key["shape"])) for key in found["keys"])
+    assert found["keys"][0] == {"name": "module.pretrained.cls_token", "shape": [1, 1, 128], "dtype": "float32"}
+
+
+def test_the_whole_way_in_real_processes(latest: Path) -> None:
+    before = latest.read_bytes()
+    assert dav2("diagnose", latest).returncode == 1
+    fixed = dav2("fix", latest, "--json", "--max-depth", 80)
+    assert fixed.returncode == 0, fixed.stderr
+    [done] = json.loads(fixed.stdout)["files"]
+    assert done["status"] == "fixed" and done["identical"] is True and done["fingerprint"].startswith("sha256:")
+    assert [step["do"] for step in done["steps"]] == ["unwrap", "strip"]
+    assert latest.read_bytes() == before
+    target = latest.with_name("latest.fixed.pth")
+    assert Path(done["target"]) == target
+    assert next(iter(torch.load(target, weights_only=True))) == "pretrained.cls_token"
+    assert dav2("diagnose", target).returncode == 0
+    again = dav2("fix", latest)
+    assert again.returncode == 1 and "latest.fixed.pth" in again.stdout + again.stderr
+    assert dav2("fix", latest, "--force").returncode == 0
+
+
+def test_diagnose_json(latest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = in_process(capsys, "diagnose", latest)
+    assert status == 1 and found["verdict"] == "repairable"
+    assert [cause["cause"] for cause in found["causes"]] == ["training_container", "wrapper_prefix"]
+    assert found["steps"][0] == {"do": "unwrap", "path": ["model"]}
+    assert found["steps"][1] == {"do": "strip", "token": "module", "keys": 183}
+    assert found["expected"] == found["matched"] == 183
+    assert found["missing"] == found["unexpected"] == found["size_mismatch"] == []
+    assert set(found["cannot_be_known"]) == {"metric or relative", "max_depth", "V1 or V2"}
+    status, found = in_process(capsys, "diagnose", latest, "--encoder", "vits")
+    assert status == 3 and found["verdict"] == "not repairable" and "wrong_encoder" in str(found["causes"])
+
+
+BAD = {
+    "empty.pth": (b"", "empty"),
+    "text.pth": (b"these are not the weights\n" * 9, "unknown"),
+    "page.pth": (b"<!DOCTYPE html><html><head></head></html>", "html"),
+    "pointer.pth": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 99\n",
+        "git-lfs-pointer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_no_checkpoint_is_exit_status_4_with_its_format(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, file_format = BAD[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    status, found = in_process(capsys, "inspect", path)
+    assert status == 4 and found["format"] == file_format and found["error"]["kind"] == "no checkpoint"
+    status, found = in_process(capsys, "diagnose", path)
+    assert status == 4 and found["format"] == file_format
+    status, found = in_process(capsys, "fix", path)
+    assert status == 1 and found["files"][0]["status"] == "failed" and found["files"][0]["reason"]
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_truncated(latest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    latest.write_bytes(latest.read_bytes()[:-3000])
+    status, found = in_process(capsys, "inspect", latest)
+    assert status == 4 and found["format"] == "truncated"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["inspect", "nowhere.pth"],
+        ["diagnose", "nowhere.pth"],
+        ["fix", "nowhere.pth"],
+        ["depth", "nowhere.jpg", "--weights", "nowhere.pth"],
+        ["diagnose", "{latest}", "--encoder", "vitx"],
+        ["diagnose", "{latest}", "--encoder", "vits", "--against", "{latest}"],
+        ["explain", "nowhere.txt"],
+        ["fix"],
+        ["unheard-of"],
+        ["inspect"],
+    ],
+)
+def test_usage_errors_are_exit_status_2(words: list[str], latest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = in_process(capsys, *[word.format(latest=latest) for word in words])
+    assert status == 2 and found["error"]["kind"] in cli.USAGE_KINDS and len(found["error"]["message"]) > 10
+
+
+def test_several_sets_stop_and_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ema.pth"
+    weights = {"a.weight": torch.ones(2, 2), "a.bias": torch.ones(2)}
+    torch.save({"model": weights, "model_ema": {name: tensor * 2 for name, tensor in weights.items()}}, path)
+    status, found = in_process(capsys, "inspect", path)
+    assert status == 0 and len(found["sets"]) == 2
+    status, found = in_process(capsys, "diagnose", path)
+    assert status == 2 and "model_ema" in found["error"]["message"] and "--select" in found["error"]["message"]
+    status, found = in_process(capsys, "fix", path)
+    assert status == 1 and "model_ema" in found["files"][0]["reason"]
+    status, found = in_process(capsys, "fix", path, "--select", "model_ema")
+    assert status == 0
+    assert torch.equal(torch.load(found["files"][0]["target"], weights_only=True)["a.bias"], torch.full((2,), 2.0))
+
+
+def test_explain_from_standard_input(tiny_model: Any) -> None:
+    wrapped = {f"module.{name}": tensor for name, tensor in tiny_model.state_dict().items()}
+    with pytest.raises(RuntimeError) as error:
+        tiny_model.load_state_dict(wrapped)
+    done = dav2("explain", "--json", stdin=str(error.value))
+    assert done.returncode == 0 and json.loads(done.stdout)["causes"][0]["cause"] == "wrapper_prefix"
+    nothing = dav2("explain", "--json", stdin="ValueError: too many values to unpack")
+    assert nothing.returncode == 1 and json.loads(nothing.stdout) == {"causes": []}
+
+
+def test_fix_a_folder_goes_on_past_a_bad_file(latest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "runs"
+    (runs / "one").mkdir(parents=True)
+    (runs / "one" / "latest.pth").write_bytes(latest.read_bytes())
+    (runs / "broken.pth").write_bytes(latest.read_bytes()[:5000])
+    status, found = in_process(capsys, "fix", runs, "--output", tmp_path / "out", "--dry-run")
+    assert status == 1 and not (tmp_path / "out").exists()
+    status, found = in_process(capsys, "fix", runs, "--output", tmp_path / "out")
+    assert status == 1 and sorted(file["status"] for file in found["files"]) == ["failed", "fixed"]
+    assert (tmp_path / "out" / "one" / "latest.fixed.pth").exists() or (
+        tmp_path / "out" / "one" / "latest.pth"
+    ).exists()
+
+
+def test_depth_writes_maps_and_goes_on_past_a_bad_image(latest: Path, tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    (tmp_path / "päge.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    done = dav2("depth", tmp_path / "päge.png", tmp_path / "bad.png", "--weights", latest, "--max-depth", 80,
+                "--input-size", 56, "--output", tmp_path / "maps", "--json")  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    good, bad = json.loads(done.stdout)["images"]
+    depth = np.load(good["depth"])
+    assert depth.shape == (60, 80) and depth.dtype == np.float32 and depth.min() >= 0 and depth.max() <= 80
+    assert good["unit"] == "metres" and Path(good["picture"]).stat().st_size > 100
+    assert "bad.png" in bad["error"]
+
+
+def test_check_and_help_with_an_example() -> None:
+    assert dav2("check", "--json").returncode == 0
+    for command in ("inspect", "diagnose", "explain", "fix", "depth", "download", "check"):
+        text = dav2(command, "--help").stdout
+        assert "Example" in text and "--json" in text
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pth"
+    torch.save({"a\x1b[31m.weight": torch.ones(1), "b\n.weight": torch.ones(1)}, path)
+    for words in (["inspect", path, "--keys"], ["diagnose", path], ["inspect", path]):
+        assert "\x1b" not in dav2(*words).stdout
