@@ -12,8 +12,11 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .keys import CheckpointError
+
 IMPORT_NAMES = {"opencv-python": "cv2"}  # where the package and the module are called differently
 TROUBLESHOOTING = "docs/troubleshooting.md"
+CURE_GL = "On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0. See docs/troubleshooting.md, 'libGL'"
 
 
 @dataclass(frozen=True)
@@ -103,3 +106,15 @@ def report(rows: list[Check]) -> str:
         else f"{bad} of {len(rows)} need attention: do what the arrows say, then run `dav2 check` again."
     )
     return "\n".join(lines)
+
+
+def import_cv2() -> Any:
+    """OpenCV, or a `CheckpointError` that says which system library it misses."""
+    try:
+        import cv2
+    except ImportError as error:
+        cure = CURE_GL if "lib" in str(error) else "pip install opencv-python"
+        raise CheckpointError(
+            f"OpenCV cannot be imported: {error}", "opencv-python", cure, kind="environment"
+        ) from error
+    return cv2

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .environment import import_cv2
 from .keys import CheckpointError
 
 if TYPE_CHECKING:
     from .model import DepthAnythingV2
-
-CURE_GL = "On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0. See docs/troubleshooting.md, 'libGL'"
 
 
 def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
@@ -38,18 +37,6 @@ def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
             kind="not a picture",
         )
     return np.asarray(picture, dtype=np.uint8)
-
-
-def import_cv2() -> Any:
-    """OpenCV, or a `CheckpointError` that says which system library it misses."""
-    try:
-        import cv2
-    except ImportError as error:
-        cure = CURE_GL if "lib" in str(error) else "pip install opencv-python"
-        raise CheckpointError(
-            f"OpenCV cannot be imported: {error}", "opencv-python", cure, kind="environment"
-        ) from error
-    return cv2
 
 
 def write_depth_maps(
