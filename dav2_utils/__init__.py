@@ -40,7 +40,7 @@ _ROOMS = {
     "make_checkpoint": "finetune",
     "compare_depths": "plots",
     "show_depth": "plots",
-    "show_keys": "plots",
+    "show_keys": "keytable",
     "read_picture": "pictures",
     "check": "clinic",
     "patient": "clinic",
@@ -68,12 +68,12 @@ if TYPE_CHECKING:
     from .finetune import make_checkpoint as make_checkpoint
     from .keys import CheckpointError as CheckpointError
     from .keys import TensorInfo as TensorInfo
+    from .keytable import show_keys as show_keys
     from .model import DepthAnythingV2 as DepthAnythingV2
     from .model import model_configs as model_configs
     from .pictures import read_picture as read_picture
     from .plots import compare_depths as compare_depths
     from .plots import show_depth as show_depth
-    from .plots import show_keys as show_keys
     from .repair import Repair as Repair
     from .repair import check_loaded as check_loaded
     from .repair import clean_state_dict as clean_state_dict

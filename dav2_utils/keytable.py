@@ -1,0 +1,122 @@
+"""Names side by side: the table of a checkpoint, or of a checkpoint and a model, to look at. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from .diagnosis import table_of
+from .keys import WRAPPERS, PrefixError, Table, families, rename_map
+
+
+@dataclass(frozen=True)
+class KeyRow:
+    """A family of tensors: what the file calls it, what the model calls it, and how the two compare."""
+
+    file: str
+    verdict: str  # same, name differs, shape differs, only in the file, only in the model
+    model: str
+    count: int
+    shape: str
+
+
+@dataclass(frozen=True)
+class KeyTable:
+    """Names side by side, a family to a line; shows as HTML in a notebook and as text elsewhere."""
+
+    caption: str
+    rows: list[KeyRow]
+    limit: int | None = None
+    alone: bool = False  # one table, nothing to compare with
+
+    def _cells(self) -> list[list[str]]:
+        if self.alone:
+            return [["name", "tensors", "shape"], *([r.file, str(r.count), r.shape] for r in self.rows[: self.limit])]
+        return [
+            ["in the file", "", "in the model", "tensors", "shape"],
+            *(
+                [r.file, f"{SIGNS[r.verdict]} {r.verdict}", r.model, str(r.count), r.shape]
+                for r in self.rows[: self.limit]
+            ),
+        ]
+
+    def _rest(self) -> str:
+        left = [] if self.limit is None else self.rows[self.limit :]
+        return f"... and {len(left)} more lines like these ({sum(r.count for r in left)} tensors)" if left else ""
+
+    def __str__(self) -> str:
+        cells = self._cells()
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+        return "\n".join([self.caption, *lines, *filter(None, [self._rest()])])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head, *body = self._cells()
+        lines = ["".join(f'<th scope="col" style="text-align:left">{cell}</th>' for cell in head)]
+        lines += ["".join(f'<td style="text-align:left">{_marked(cell)}</td>' for cell in row) for row in body]
+        rest = f"<p>{self._rest()}</p>" if self._rest() else ""
+        table = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<table><caption>{escape(self.caption)}</caption>{table}</table>{rest}"
+
+
+SIGNS = {"same": "=", "name differs": "≠", "shape differs": "≠", "only in the file": "+", "only in the model": "−"}
+
+
+def show_keys(file: Any, model: Any = None, *, limit: int | None = 12) -> KeyTable:
+    """The names of a checkpoint as a table, or those of a checkpoint and a model side by side.
+
+    Both may be whatever `table_of` takes: a path, a state dict, a module, an encoder's name, a table. Tensors that
+    differ in wrapper components alone stand on one line. `limit` is the number of lines shown, None for all.
+    """
+    left = table_of(file)
+    if model is None:
+        rows = [KeyRow(f.pattern, "", "", f.count, str(f.info.shape)) for f in families(left)]
+        return KeyTable(f"{len(left)} tensors in {len(rows)} families.", rows, limit, alone=True)
+    right = table_of(model)
+    rows = list(_side_by_side(left, right))
+    found = {verdict: sum(r.count for r in rows if r.verdict == verdict) for verdict in SIGNS}
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in found.items() if count)
+    return KeyTable(f"{len(left)} tensors in the file, {len(right)} in the model: {counts}.", rows, limit)
+
+
+def _side_by_side(left: Table, right: Table) -> Iterator[KeyRow]:
+    try:
+        names = rename_map(left, right)
+    except PrefixError:
+        names = {name: name for name in left}
+    for family in families(left):
+        for verdict, members in _by_verdict(family.names, names, left, right).items():
+            file = families({name: left[name] for name in members})[0].pattern
+            there = {names[name]: right[names[name]] for name in members if names[name] in right}
+            model = families(there)[0] if there else None
+            shape = str(family.info.shape)
+            if model and verdict == "shape differs":
+                shape += f" and {model.info.shape}"
+            yield KeyRow(file, verdict, model.pattern if model else "", len(members), shape)
+    taken = set(names.values())
+    for family in families({name: info for name, info in right.items() if name not in taken}):
+        yield KeyRow("", "only in the model", family.pattern, family.count, str(family.info.shape))
+
+
+def _by_verdict(members: list[str], names: Mapping[str, str], left: Table, right: Table) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in members:
+        there = right.get(names[name])
+        if there is None:
+            verdict = "only in the file"
+        elif there.shape != left[name].shape:
+            verdict = "shape differs"
+        else:
+            verdict = "same" if names[name] == name else "name differs"
+        groups.setdefault(verdict, []).append(name)
+    return groups
+
+
+def _marked(cell: str) -> str:
+    """A cell as HTML, escaped, its wrapper components in bold."""
+    parts = [f"<b>{part}</b>" if part in WRAPPERS else part for part in escape(cell).split(".")]
+    return ".".join(parts)
