@@ -1,0 +1,193 @@
+"""Two tables in, a `Diagnosis` out: why they differ, and the steps that make them agree. Standard library only."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .architecture import ENCODERS, infer_encoder, table_for
+from .causes import CauseFound as CauseFound
+from .checkpoint import Checkpoint, NotACheckpoint, WeightSet, inspect_file
+from .checkpoint import select as choose
+from .keys import WRAPPERS, CheckpointError, PrefixError, Table, TensorInfo, rename_map, wrappers_in
+from .leftovers import Leftovers, cause, causes_of, droppable, transformers_encoder
+from .verdict import UNKNOWABLE
+from .verdict import Diagnosis as Diagnosis
+from .verdict import Step as Step
+
+
+def diagnose(source: Any, target: Any = None, select: str | None = None) -> Diagnosis:
+    """Why the weights in `source` do not load into `target`, all causes at once, and the steps that are certain.
+
+    `source`: a path, a `Checkpoint`, a state dict (or a dictionary around one), a table or an `nn.Module`. `target`:
+    an encoder's name, a module, a path or a table; without one the encoder is inferred, and where that fails the
+    verdict is `no target`. `select` names the set of weights where `source` holds several. Something that is no
+    checkpoint gets the verdict `unreadable`. Raises `CheckpointError` for a path that is not there, for several sets
+    and no `select`, and for a target that cannot be read.
+    """
+    try:
+        opened = _open(source)
+    except NotACheckpoint as error:
+        return _unreadable(source, error)
+    chosen = choose(opened, select)
+    encoder = infer_encoder(chosen.table) or transformers_encoder(chosen.table)
+    goal, label = _target(target, encoder, chosen.table)
+    result = Diagnosis("no target", encoder, file=_path(source), target=label, format=opened.format)
+    _container(result, opened, chosen.path)
+    try:
+        result.rename = rename_map(chosen.table, goal)
+    except PrefixError as error:
+        result.rename = {name: name for name in chosen.table}
+        result.causes.append(cause("duplicate_names", "", error.found, error.do))
+    _prefixes(result, chosen.table)
+    found = {new: chosen.table[old] for old, new in result.rename.items()}
+    if goal is not None:
+        _compare(result, found, goal)
+    result._found = found
+    return result
+
+
+def table_of(source: Any, select: str | None = None) -> Table:
+    """The names, shapes and dtypes in a path, a state dict, an `nn.Module`, a `Checkpoint`, or of an encoder's name.
+
+    Raises `CheckpointError` when there is none, or when there are several and `select` names none of them.
+    """
+    if isinstance(source, str) and source in ENCODERS:
+        return table_for(source)
+    return choose(_open(source), select).table
+
+
+def _open(source: Any) -> Checkpoint:
+    """`source` as a `Checkpoint`; what is in memory already is looked at where it lies."""
+    if isinstance(source, Checkpoint):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        return inspect_file(source)
+    state = source.state_dict() if hasattr(source, "state_dict") else source
+    sets = _sets_in(state) if isinstance(state, Mapping) else []
+    if not sets:
+        raise CheckpointError(
+            f"There are no named tensors in this {type(source).__name__}",
+            "a path, a state dict, a module or a checkpoint",
+        )
+    others = {str(name): type(value).__name__ for name, value in state.items() if not _is_tensor(value)}
+    return Checkpoint.in_memory(sets, {name: kind for name, kind in others.items() if name not in _tops(sets)})
+
+
+def _tops(sets: list[WeightSet]) -> set[str]:
+    return {weights.path[0] for weights in sets if weights.path}
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _sets_in(state: Mapping[Any, Any], path: tuple[str, ...] = ()) -> list[WeightSet]:
+    """The sets of weights in nested dictionaries, three deep."""
+    tensors = {str(name): value for name, value in state.items() if _is_tensor(value)}
+    if tensors:
+        table = {
+            name: TensorInfo(tuple(map(int, value.shape)), str(value.dtype).removeprefix("torch."))
+            for name, value in tensors.items()
+        }
+        return [WeightSet(path, table)]
+    inner = [(name, value) for name, value in state.items() if isinstance(value, Mapping)]
+    return [found for name, value in inner if len(path) < 3 for found in _sets_in(value, (*path, str(name)))]
+
+
+def _target(target: Any, encoder: str | None, found: Table) -> tuple[Table | None, str | None]:
+    """The table to compare with, and what to call it; an encoder's table has the options that the file's names show."""
+    name = encoder if target is None else target
+    if name is None:
+        return None, None
+    if isinstance(name, str) and (target is None or name in ENCODERS or not Path(name).exists()):
+        bn = any(".resConfUnit1.bn1." in key for key in found)
+        return table_for(name, use_bn=bn, use_clstoken=any(".readout_projects." in key for key in found)), name
+    return table_of(target), _path(target) or type(target).__name__
+
+
+def _path(source: Any) -> str | None:
+    if isinstance(source, Checkpoint):
+        return str(source.file)
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+
+
+def _container(result: Diagnosis, opened: Checkpoint, path: tuple[str, ...]) -> None:
+    """What stands between the file and the chosen set of weights."""
+    if not path:
+        return
+    others = ", ".join(list(opened.other_entries)[:6])
+    result.steps.append(Step("unwrap", path=path))
+    result.causes.append(cause(
+        "training_container", " > ".join(path),
+        f"the tensors are inside {' > '.join(map(repr, path))}{others and ', beside ' + others}", "", True,
+    ))  # fmt: skip
+
+
+def _prefixes(result: Diagnosis, table: Table) -> None:
+    """Causes and steps for the components that the renaming takes off or puts on."""
+    gone: Counter[str] = Counter()
+    come: Counter[str] = Counter()
+    for old, new in result.rename.items():
+        if old != new:
+            before, after = Counter(old.split(".")), Counter(new.split("."))
+            gone.update((before - after).keys())
+            come.update((after - before).keys())
+    wrappers = [token for token in dict.fromkeys(wrappers_in(table)) if token in gone]
+    outer = [token for token in gone if token not in WRAPPERS]
+    result.steps += [Step("strip", token=token, keys=gone[token]) for token in [*wrappers, *outer]]
+    result.steps += [Step("add", token=token, keys=count) for token, count in come.items()]
+    if wrappers:
+        result.causes.append(_prefix("wrapper_prefix", ", around ".join(reversed([WRAPPERS[w] for w in wrappers])),
+                                     wrappers, gone, len(table)))  # fmt: skip
+    if outer:
+        result.causes.append(_prefix("outer_module_prefix", ".".join(outer), outer, gone, len(table)))
+    for name, tokens in (("model_is_wrapped", [t for t in come if t in WRAPPERS]),
+                         ("missing_outer_prefix", [t for t in come if t not in WRAPPERS])):  # fmt: skip
+        if tokens:
+            result.causes.append(cause(name, ".".join(tokens), f"the model has '{'.'.join(tokens)}.' in "
+                                       f"{come[tokens[0]]} names, the file does not", "", True))  # fmt: skip
+
+
+def _prefix(name: str, detail: str, tokens: list[str], counts: Counter[str], total: int) -> CauseFound:
+    seen = ", ".join(f"'{token}.' in {counts[token]} of {total} names" for token in tokens)
+    return cause(name, detail, seen, "", True)
+
+
+def _compare(result: Diagnosis, found: Table, target: Table) -> None:
+    """Fill in what remains, why, and the verdict."""
+    left = Leftovers(found, target)
+    if not any(found.cause == "duplicate_names" for found in result.causes):
+        result.causes += causes_of(left)
+    surplus = droppable(left)
+    if any(found.cause == "outer_module_prefix" for found in result.causes) and left.matched == len(target):
+        surplus = left.unexpected  # what the larger model around this one had besides
+        result.causes = [found for found in result.causes if found.cause != "extra_head"]
+    if surplus:
+        result.steps.append(Step("drop", names=tuple(surplus)))
+        left = Leftovers({name: info for name, info in found.items() if name not in set(surplus)}, target)
+        result.rename = {old: new for old, new in result.rename.items() if new in left.found}
+    result.expected, result.matched = len(target), left.matched
+    result.missing, result.unexpected = left.missing, left.unexpected
+    result.size_mismatch = [
+        {"name": name, "file": list(found[name].shape), "model": list(target[name].shape)}
+        for name in left.size_mismatch
+    ]
+    complete = left.nothing and bool(left.matched)
+    result.verdict = ("repairable" if result.steps else "loads") if complete else "not repairable"
+    result._target = target
+    if infer_encoder(target):
+        result.cannot_be_known = list(UNKNOWABLE)
+
+
+_UNREADABLE = {"empty": "empty_file", "truncated": "truncated_file", "torchscript": "torchscript",
+               "torch-tar": "legacy_format", "torch-legacy": "legacy_format"}  # fmt: skip
+
+
+def _unreadable(source: Any, error: NotACheckpoint) -> Diagnosis:
+    name = _UNREADABLE.get(error.format, "not_a_checkpoint")
+    found = cause(name, error.format, error.found, error.do)
+    return Diagnosis("unreadable", causes=[found], file=_path(source), format=error.format)

@@ -1,0 +1,251 @@
+"""What still differs between two tables when containers and prefixes are dealt with, and why. Standard library only.
+
+Each rule looks at the leftovers and answers with a cause or with nothing; a rule that is not sure says nothing. Where
+every rule is silent, the file belongs to a different model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from .architecture import ENCODERS, infer_encoder
+from .causes import CAUSES, CauseFound
+from .keys import Table
+
+#: Counters, index tables and profiler notes: nothing that was learned.
+BOOKKEEPING = ("num_batches_tracked", "relative_position_index", "relative_coords_table", "attn_mask", "position_ids",
+               "total_ops", "total_params", "n_averaged")  # fmt: skip
+# fmt: off
+_GEOMETRY = re.compile(r"(^|\.)(pos_embed|position_embeddings?|absolute_pos_embed|rel_pos_[hw]|patch_embed\.proj|"
+                       r"patch_embeddings\.projection|relative_position_bias_table)(\.|$)")
+_TRANSFORMERS = re.compile(r"(^|\.)(layer\.\d+\.attention\.(attention\.)?(query|key|value|[qkv]_proj)\.|"
+                           r"layer_scale[12]\.lambda1$|embeddings\.patch_embeddings\.|neck\.fusion_stage\.)")
+# fmt: on
+_HF_PATCHES = "embeddings.patch_embeddings.projection.weight"
+
+
+@dataclass
+class Leftovers:
+    """Two tables side by side: the file's, its names already mapped, and the model's."""
+
+    found: Table
+    target: Table
+    missing: list[str] = field(init=False)
+    unexpected: list[str] = field(init=False)
+    size_mismatch: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.missing = [name for name in self.target if name not in self.found]
+        self.unexpected = [name for name in self.found if name not in self.target]
+        both = [name for name in self.target if name in self.found]
+        self.size_mismatch = [name for name in both if self.found[name].shape != self.target[name].shape]
+
+    @property
+    def matched(self) -> int:
+        """How many names of the target the file has with the same shape."""
+        return len(self.target) - len(self.missing) - len(self.size_mismatch)
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.missing or self.unexpected or self.size_mismatch)
+
+    def counts(self) -> str:
+        return (
+            f"{self.matched} of {len(self.target)} names agree; {len(self.missing)} missing, "
+            f"{len(self.unexpected)} unexpected, {len(self.size_mismatch)} with another shape"
+        )
+
+
+def cause(name: str, detail: str, evidence: str, remedy: str = "", repairable: bool = False) -> CauseFound:
+    """A `CauseFound` with the remedy of `CAUSES`, unless this case has a better one."""
+    return CauseFound(name, detail, evidence, remedy or CAUSES[name].remedy, repairable)
+
+
+def droppable(left: Leftovers) -> list[str]:
+    """Surplus names that are bookkeeping and nothing else."""
+    return [name for name in left.unexpected if name.rpartition(".")[2] in BOOKKEEPING]
+
+
+def causes_of(left: Leftovers) -> list[CauseFound]:
+    """Why `left` is not empty, in the order in which a person would notice; at least one cause unless it is empty."""
+    if left.nothing:
+        return []
+    whole = next((found for rule in _WHOLE for found in [rule(left)] if found), None)
+    if whole:
+        return [whole]
+    parts = [found for rule in _PARTS for found in [rule(left)] if found]
+    unexplained = any(name.rpartition(".")[2] not in BOOKKEEPING for name in left.missing)
+    return parts if parts and not unexplained else [*parts, _different_model(left)]
+
+
+def _flat_parameters(left: Leftovers) -> CauseFound | None:
+    flat = [name for name in left.unexpected if "flat_param" in name.rpartition(".")[2]]
+    return cause("flat_parameters", "FSDP shards", f"{len(flat)} names like {flat[0]}") if flat else None
+
+
+def _wrong_encoder(left: Leftovers) -> CauseFound | None:
+    file, model = infer_encoder(left.found), infer_encoder(left.target)
+    if not file or not model or file == model:
+        return None
+    a, b = ENCODERS[file], ENCODERS[model]
+    return cause(
+        "wrong_encoder",
+        f"this is a {file} file, your model is {model}",
+        f"{a.width} channels and {a.depth} blocks in the file, {b.width} and {b.depth} in the model "
+        f"({left.counts().partition('; ')[2]})",
+        f'Build the model with encoder="{file}", or take a {model} file. No renaming can change a size.',
+    )
+
+
+def _transformers(left: Leftovers) -> CauseFound | None:
+    names = [name for name in left.unexpected if _TRANSFORMERS.search(name)]
+    if not names:
+        return None
+    return cause(
+        "other_naming",
+        "transformers",
+        f"{len(names)} names like {names[0]}; query, key and value are separate tensors there and one tensor "
+        f"(attn.qkv) here",
+        "This needs a conversion, not a renaming: load it with transformers, or take the file of the official "
+        "repository.",
+    )
+
+
+def _adapter(left: Leftovers) -> CauseFound | None:
+    names = [name for name in left.unexpected if re.search(r"\.lora_(A|B|magnitude_vector|embedding_)", name)]
+    return cause("adapter_weights", "LoRA", f"{len(names)} names like {names[0]}") if names else None
+
+
+def _several_sets(left: Leftovers) -> CauseFound | None:
+    """The target's names, complete, under two or more attributes: raw and EMA, student and teacher."""
+    paths = _paths_in_front(left.unexpected, left.target)
+    sets = [path for path, count in paths.items() if count == len(left.target)]
+    if len(sets) + (not left.missing) < 2:
+        return None
+    listed = " and ".join(map(repr, sets)) + ("" if left.missing else " beside the plain names")
+    return cause(
+        "ema_copy", ", ".join(sets), f"the model's {len(left.target)} names are there more than once: {listed}"
+    )
+
+
+def _backbone_only(left: Leftovers) -> CauseFound | None:
+    """The encoder of Depth Anything without its head, under the model's names or under DINOv2's own."""
+    if infer_encoder(left.target) is None or any(".depth_head." in f".{name}" for name in left.found):
+        return None
+    encoder = [name for name in left.target if "pretrained." in name]
+    there = [name for name in encoder if name in left.found or name.replace("pretrained.", "", 1) in left.found]
+    if len(there) <= len(encoder) / 2:
+        return None
+    head = len(left.target) - len(encoder)
+    own = "" if any(name in left.found for name in there) else " under DINOv2's own names, without 'pretrained.'"
+    return cause(
+        "backbone_only",
+        "the encoder without the depth head",
+        f"{len(there)} of the encoder's {len(encoder)} tensors are there{own}, none of the head's {head}",
+    )
+
+
+def _inner_part(left: Leftovers) -> CauseFound | None:
+    """Every name of the file is in the model under one more path, and the model has more besides."""
+    if not left.found or len(left.unexpected) < len(left.found):
+        return None
+    paths = _paths_in_front(left.target, left.found)
+    path, count = paths.most_common(1)[0] if paths else ("", 0)
+    if count < len(left.found):
+        return None
+    return cause(
+        "missing_outer_prefix",
+        path,
+        f"all {count} names are in the model under '{path}.'; the other {len(left.target) - count} of the model are "
+        f"not in the file",
+        f"Load it into that part of the model (model.{path}.load_state_dict). The rest of the model is not in this "
+        f"file and cannot be had by renaming.",
+    )
+
+
+def _paths_in_front(longer: Iterable[str], shorter: Collection[str]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for name in longer:
+        parts = name.split(".", 5)
+        for depth in range(1, len(parts)):
+            if ".".join(parts[depth:]) in shorter:
+                counts[".".join(parts[:depth])] += 1
+    return counts
+
+
+def _bookkeeping(left: Leftovers) -> CauseFound | None:
+    surplus = droppable(left)
+    absent = [name for name in left.missing if name.rpartition(".")[2] in BOOKKEEPING]
+    if not surplus and not absent:
+        return None
+    sides = [f"{len(surplus)} surplus like {surplus[0]}" if surplus else "", f"{len(absent)} absent" if absent else ""]
+    kinds = sorted({name.rpartition(".")[2] for name in surplus + absent})
+    return cause("bookkeeping_buffers", ", ".join(kinds), ", ".join(filter(None, sides)), "", not absent)
+
+
+def _input_geometry(left: Leftovers) -> CauseFound | None:
+    names = [name for name in left.size_mismatch if _GEOMETRY.search(name)]
+    if not names or len(names) < len(left.size_mismatch):
+        return None
+    name = names[0]
+    shapes = f"{name} is {_shape(left.found[name].shape)} in the file, {_shape(left.target[name].shape)} in the model"
+    return cause("input_geometry", ", ".join(names[:3]), f"{shapes}; nothing else differs in size")
+
+
+def _head_options(left: Leftovers) -> CauseFound | None:
+    """Depth Anything's encoder agrees, its head was built with other options."""
+    names = left.size_mismatch
+    if not names or not infer_encoder(left.target) or not all(".depth_head." in f".{name}" for name in names):
+        return None
+    name = next((name for name in names if "layer1_rn" in name), names[0])
+    return cause(
+        "different_model",
+        "the head's options (features, out_channels)",
+        f"the encoder agrees; {len(names)} tensors of the head do not: {name} is {_shape(left.found[name].shape)} in "
+        f"the file, {_shape(left.target[name].shape)} in the model",
+        "Build the model with the features and out_channels of the training: layerN_rn.weight is (features, "
+        "out_channels[N-1], 3, 3).",
+    )
+
+
+def _surplus_family(left: Leftovers) -> CauseFound | None:
+    """The model is complete, and there is something on top."""
+    extra = [name for name in left.unexpected if name.rpartition(".")[2] not in BOOKKEEPING]
+    if not extra or left.missing or left.size_mismatch:
+        return None
+    tops = Counter(name.partition(".")[0] for name in extra)
+    listed = ", ".join(f"{top} ({count})" for top, count in tops.most_common(4))
+    return cause(
+        "extra_head", listed, f"all {left.matched} names of the model are there, and {len(extra)} more: {listed}"
+    )
+
+
+def _different_model(left: Leftovers) -> CauseFound:
+    lacking, whole = (Counter(name.partition(".")[0] for name in names) for names in (left.missing, left.target))
+    gone = [top for top, count in lacking.items() if count == whole[top]]
+    detail = f"nothing of {', '.join(gone[:3])} is in the file" if gone and left.matched else ""
+    return cause("different_model", detail, left.counts())
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a single number"
+
+
+Rule = Callable[[Leftovers], CauseFound | None]
+#: One of these explains everything that is left.
+_WHOLE: tuple[Rule, ...] = (
+    _flat_parameters, _wrong_encoder, _transformers, _adapter, _several_sets, _backbone_only, _inner_part,
+)  # fmt: skip
+#: Each of these explains its own part.
+_PARTS: tuple[Rule, ...] = (_input_geometry, _head_options, _surplus_family, _bookkeeping)
+
+
+def transformers_encoder(table: Table) -> str | None:
+    """Which encoder a Depth Anything file with transformers' names has; None for anything else."""
+    if not any(name.startswith("neck.") or ".neck." in name for name in table):
+        return None
+    widths = [info.shape[0] for name, info in table.items() if name.endswith(_HF_PATCHES) and info.shape]
+    return next((e.name for e in ENCODERS.values() if widths and e.width == widths[0]), None)
