@@ -1,0 +1,159 @@
+"""A lesson run in a fresh kernel, cleaned of what belongs to one run, and compared with what is stored."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+WIDGET_TEXT = "(Something to touch stands here while the lesson runs in Jupyter.)"
+SOLUTION = re.compile(r"<summary>Solution</summary>\s*```python\n(.*?)```", re.S)
+NUMBER = re.compile(r"\d+\.\d+|\d+")
+
+
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def write(nb: Any, path: Path) -> None:
+    path.write_text(nbformat.writes(nb, version=4).rstrip("\n") + "\n", encoding="utf-8")
+
+
+def exercises(nb: Any) -> list[tuple[Any, Any, Any]]:
+    """Each exercise as its three cells: the card, the stub, the folded hints and solution."""
+    at = [i for i, cell in enumerate(nb.cells) if "exercise" in cell.metadata.get("tags", [])]
+    return [(nb.cells[i - 1], nb.cells[i], nb.cells[i + 1]) for i in at]
+
+
+def execute(path: Path, folder: Path, *, solve: bool = False, timeout: int = 600) -> Any:
+    """The lesson, run from top to bottom in a fresh kernel with `folder` as its working directory, outputs normalised.
+
+    With `solve`, each exercise's folded solution runs right after its stub, and its outputs are kept in
+    `cell.metadata.solved`. Raises nbclient's `CellExecutionError` where an error is not meant.
+    """
+    from nbclient import NotebookClient
+
+    nb = read(path)
+    added = {}
+    for _, stub, folded in exercises(nb) if solve else []:
+        solution = nbformat.v4.new_code_cell(SOLUTION.search(folded.source)[1])
+        added[stub.id] = solution
+        nb.cells.insert(nb.cells.index(stub) + 1, solution)
+    client = NotebookClient(
+        nb, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
+        store_widget_state=False, record_timing=False,
+    )  # fmt: skip
+    client.execute()
+    nb.cells = [cell for cell in nb.cells if not any(cell is solution for solution in added.values())]
+    nb = normalise(nb)
+    for cell in nb.cells:
+        if cell.id in added:
+            cell.metadata["solved"] = "\n".join(texts(added[cell.id].outputs))
+    return nb
+
+
+def normalise(nb: Any) -> Any:
+    """Everything that belongs to one run or one machine taken out."""
+    nb.metadata = {
+        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    code = [cell for cell in nb.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, 1):
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "scrolled", "jupyter")}
+        cell.execution_count = number
+        cell.outputs = [out for out in map(_normal, _merged(cell.outputs)) if out is not None]
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = number
+            if output.output_type == "error":
+                output.traceback = [re.sub(r"Cell In\[\d+\]", f"Cell In[{number}]", t) for t in output.traceback]
+    return nbformat.from_dict(nb)
+
+
+def _merged(outputs: list[Any]) -> list[Any]:
+    """Streams arrive in pieces whose borders are chance: those of one name become one."""
+    merged: list[Any] = []
+    for output in outputs:
+        same = [old for old in merged if output.output_type == "stream" == old.output_type and old.name == output.name]
+        if same:
+            same[0].text += output.text
+        else:
+            merged.append(output)
+    return merged
+
+
+def _normal(output: Any) -> Any:
+    if output.output_type == "stream":
+        lines = [line.split("\r")[-1] for line in output.text.replace("\r\n", "\n").split("\n")]
+        if output.name == "stderr":  # progress bars end, and what they showed was time
+            lines = [line for line in lines if not re.search(r"\d+%\||\dit/s|s/it", line)]
+        output.text = "\n".join(lines)
+        return output if output.text.strip() else None
+    if output.output_type == "error":
+        plain = [re.sub(r"\x1b\[[0-9;]*m", "", part) for part in output.traceback]
+        output.traceback = [part for part in plain if not part.startswith("File ")]  # frames inside packages
+    if WIDGET in output.get("data", {}):
+        output.data, output.metadata = {"text/plain": WIDGET_TEXT}, {}
+    return output
+
+
+# Compare ---------------------------------------------------------------------------------------------------------
+
+
+def texts(outputs: list[Any]) -> list[str]:
+    """Everything in the outputs that is text."""
+    found = []
+    for output in outputs:
+        found += [output.text] if output.output_type == "stream" else []
+        found += output.traceback[-1:] if output.output_type == "error" else []
+        found += [v for k, v in output.get("data", {}).items() if k.startswith("text/")]
+    return found
+
+
+def differences(stored: Any, fresh: Any) -> list[str]:
+    """Where a fresh run says something else than what is stored."""
+    found = []
+    for old, new in zip(stored.cells, fresh.cells, strict=True):
+        if old.cell_type != "code":
+            continue
+        kinds = [[o.output_type + str(sorted(o.get("data", {}))) for o in cell.outputs] for cell in (old, new)]
+        if kinds[0] != kinds[1]:
+            found.append(f"cell {old.id}: outputs {kinds[1]} in place of {kinds[0]}")
+            continue
+        for a, b in zip(texts(old.outputs), texts(new.outputs), strict=True):
+            if not same_text(a, b):
+                found.append(f"cell {old.id} says\n{b}\nand stored is\n{a}")
+        for a, b in zip(old.outputs, new.outputs, strict=True):
+            if "image/png" in a.get("data", {}) and not same_picture(a.data["image/png"], b.data["image/png"]):
+                found.append(f"cell {old.id} shows another picture")
+    return found
+
+
+def same_text(a: str, b: str) -> bool:
+    """Equal words and whole numbers; numbers with a point may differ by 15 % or 0.03, since training rounds differently
+    from machine to machine."""
+    if NUMBER.sub("#", a).split() != NUMBER.sub("#", b).split():
+        return False
+    for x, y in zip(NUMBER.findall(a), NUMBER.findall(b), strict=True):
+        close = abs(float(x) - float(y)) <= max(0.03, 0.15 * abs(float(x)))
+        if not (close if "." in x and "." in y else x == y):
+            return False
+    return True
+
+
+def same_picture(a: str, b: str) -> bool:
+    """Of one size give or take what another font makes of it, and alike when looked at from a distance."""
+    import numpy as np
+    from PIL import Image
+
+    one, two = (Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB") for png in (a, b))
+    if any(abs(x - y) > 0.03 * x + 2 for x, y in zip(one.size, two.size, strict=True)):
+        return False
+    small = [np.asarray(image.resize((96, 48), Image.Resampling.BOX), dtype=float) for image in (one, two)]
+    return bool(np.abs(small[0] - small[1]).mean() < 8)

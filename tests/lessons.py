@@ -1,0 +1,93 @@
+"""The workshop of the lessons: `python tests/lessons.py lint | run | update | table [NAME ...]`.
+
+lint    the skeleton, the cells, the exercises and what is stored, without running anything (part of `make check`)
+run     every lesson in a fresh kernel, a line each, written as pages for reading without a kernel (`make lessons`)
+update  every lesson in a fresh kernel, stored with its new outputs (`make lessons-update`)
+table   cells, lines, minutes, pictures, sizes: the figures that the lessons are measured by
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lesson_pages import export, index
+from lesson_rules import ROOT, code_lines, lint, minutes
+from lesson_runs import execute, exercises, read, write
+
+NOTEBOOKS = ROOT / "notebooks"
+SITE = ROOT / "site"
+
+
+def lessons(names: list[str] | None = None) -> list[Path]:
+    """The notebooks in reading order; with `names`, those whose file name begins like one of them."""
+    return [path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")) if not names or path.name.startswith(tuple(names))]
+
+
+def command_lint(paths: list[Path]) -> int:
+    problems = [f"{path.name}: {problem}" for path in paths for problem in lint(path)]
+    print("\n".join(problems) or f"{len(paths)} lessons keep the rules.")
+    return int(bool(problems))
+
+
+def command_run(paths: list[Path], *, store: bool) -> int:
+    from nbclient.exceptions import CellExecutionError
+
+    SITE.mkdir(exist_ok=True)
+    done, failed = [], 0
+    for path in paths:
+        started = time.perf_counter()
+        try:
+            with tempfile.TemporaryDirectory() as elsewhere:
+                nb = execute(path, Path(elsewhere))
+        except CellExecutionError as error:
+            failed += 1
+            print(
+                f"FAIL  {path.stem:<26} {time.perf_counter() - started:6.1f} s  {str(error).strip().splitlines()[-1]}"
+            )
+            continue
+        done.append((path, nb))
+        if store:
+            write(nb, path)
+        export(nb, SITE / f"{path.stem}.html")
+        print(f"ok    {path.stem:<26} {time.perf_counter() - started:6.1f} s", flush=True)
+    (SITE / "index.html").write_text(index(done), encoding="utf-8")
+    print(f"Written: {os.path.relpath(SITE / 'index.html')}" + (", and the notebooks themselves" if store else ""))
+    return int(failed > 0)
+
+
+def command_table(paths: list[Path]) -> int:
+    print(f"{'lesson':<26} minutes  prose  code  median  longest  exercises  pictures  KB")
+    for path in paths:
+        nb = read(path)
+        code = [cell for cell in nb.cells if cell.cell_type == "code"]
+        lines = [code_lines(cell) for cell in code]
+        pictures = sum("image/png" in out.get("data", {}) for cell in code for out in cell.outputs)
+        print(
+            f"{path.stem:<26} {minutes(nb):7}  {len(nb.cells) - len(code):5}  {len(code):4}"
+            f"  {statistics.median(lines):6g}  {max(lines):7}  {len(exercises(nb)):9}  {pictures:8}"
+            f"  {path.stat().st_size / 1000:.0f}"
+        )
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["lint", "run", "update", "table"])
+    parser.add_argument("names", nargs="*", help="lessons by the beginning of their names: 03 04_see (default: all)")
+    given = parser.parse_args()
+    paths = lessons(given.names)
+    if not paths:
+        parser.error(f"no lesson begins like {', '.join(given.names) or 'a number'}")
+    if given.command in ("run", "update"):
+        return command_run(paths, store=given.command == "update")
+    return command_lint(paths) if given.command == "lint" else command_table(paths)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
