@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _ROOMS = {
     "CheckpointError": "keys",
     "TensorInfo": "keys",
+    "lesson_folder": "environment",
     "ENCODERS": "architecture",
     "table_for": "architecture",
     "Checkpoint": "checkpoint",
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from .diagnosis import Diagnosis as Diagnosis
     from .diagnosis import diagnose as diagnose
     from .diagnosis import table_of as table_of
+    from .environment import lesson_folder as lesson_folder
     from .explanation import explain as explain
     from .finetune import make_checkpoint as make_checkpoint
     from .keys import CheckpointError as CheckpointError

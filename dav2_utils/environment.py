@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import re
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from .keys import CheckpointError
@@ -87,6 +90,16 @@ def _two_processes(rows: list[Check]) -> list[Check]:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
+
+
+def lesson_folder(name: str = "") -> Path:
+    """Where the lessons write, made when it is not there: `name` inside the folder that the variable `DAV2_LESSONS`
+    names, or else inside `notebooks/runs` of the repository, or, installed without it, the system's temporary folder."""
+    lessons = Path(__file__).resolve().parents[1] / "notebooks"
+    default = lessons / "runs" if os.access(lessons, os.W_OK) else Path(tempfile.gettempdir()) / "dav2_lessons"
+    folder = Path(os.environ.get("DAV2_LESSONS") or default) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def report(rows: list[Check]) -> str:
