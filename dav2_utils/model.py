@@ -128,8 +128,9 @@ class DPTHead(nn.Module):
         """The tokens (B, N, C) of layer i laid out as a map, at that layer's own fineness."""
         if self.use_clstoken:
             patches = self.readout_projects[i](torch.cat((patches, cls.unsqueeze(1).expand_as(patches)), dim=-1))
-        # Tokens lie in memory channel after channel; channels_last leaves them so, and convolutions are faster on it.
-        grid = patches.transpose(1, 2).unflatten(2, (h, w)).contiguous(memory_format=torch.channels_last)
+        # In memory the channels of a token lie side by side, and in this view they still do ("channels last"), so every
+        # convolution from here on works that way, which is faster on a CPU. transpose before unflatten would lose it.
+        grid = patches.unflatten(1, (h, w)).permute(0, 3, 1, 2)
         return self.resize_layers[i](self.projects[i](grid))
 
 
