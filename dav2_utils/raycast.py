@@ -64,7 +64,8 @@ def render(solids: Sequence[Solid], view: View, light: Light, size: tuple[int, i
     points = [np.float32(view.eye[i]) + depth * rays[i] for i in range(3)]
     normal = _normals(solids, points, rays, owner, axis)
     colour = _paint(solids, points, normal, depth, owner, axis, FOCAL * size[1])
-    bright = _brightness(solids, light, points, normal, owner)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a ray along a plane meets it at infinity, or nowhere
+        bright = _brightness(solids, light, points, normal, owner)
     image = np.empty((*size, 3), np.float32)
     for channel in range(3):
         image[..., channel] = colour[channel] * bright

@@ -1,0 +1,255 @@
+"""The smallest honest fine-tune on several processes; it writes the `latest.pth` that everybody asks about.
+
+    torchrun --nproc-per-node=2 -m dav2_utils.finetune --output DIR
+
+Real DistributedDataParallel: on CPU by gloo, on GPUs by nccl. It starts from the embedded `tiny` weights, which know
+rooms, and learns streets. Without torchrun the same command runs in one process.
+
+More machines: start it on each with torchrun's own flags, and one address that all can reach, for two machines
+`torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m dav2_utils.finetune --output
+DIR`. Nothing here changes: torchrun numbers the processes, each takes its share of the scenes, and process 0 alone
+writes, so DIR need only exist on its machine.
+"""
+
+# Calling an nn.Module gives Any in torch's own types, hence:
+# mypy: disable-error-code="no-any-return, no-untyped-call"
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, DistributedSampler
+from tqdm import tqdm
+
+from .keys import CheckpointError
+from .model import DepthAnythingV2
+from .scenes import DOMAINS, HELD_OUT, default_weights
+from .training import SceneDataset, depth_loss, evaluate
+
+VALIDATION = range(HELD_OUT + 500_000, HELD_OUT + 500_016)  # neither trained on nor in `held_out`
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train, and for how long. Sizes are for each process: two of them take twice the scenes in one step."""
+
+    output: Path
+    domain: str = "streets"
+    epochs: int = 2
+    steps: int = 60  # in an epoch
+    batch: int = 4
+    lr: float = 1e-3  # at its highest
+    seed: int = 0
+    weights: Path | None = None  # safetensors to start from; the embedded ones where none are given
+
+
+def write(checkpoint: dict[str, Any], target: Path) -> None:
+    """Saves whole or not at all: beside the target, to the disk, then renamed."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def train(plan: Plan) -> Path:
+    """Fine-tunes as `plan` says, in this process of however many, and writes `latest.pth` after each epoch.
+
+    Raises `CheckpointError` for weights or a folder that are not to be had, and where the processes cannot meet.
+    """
+    torch.manual_seed(plan.seed)
+    rank, world = _join()
+    if rank == 0:
+        plan.output.mkdir(parents=True, exist_ok=True)
+    model = starting_model(plan).to(_device())
+    wrapped = _wrap(model)
+    optimizer = torch.optim.AdamW(wrapped.parameters(), plan.lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, plan.epochs * plan.steps, pct_start=0.15)
+    best = {"d1": 0.0, "abs_rel": 100.0, "rmse": 100.0}
+    for epoch in range(plan.epochs):
+        batches = tqdm(_loader(plan, epoch, rank, world), f"{plan.domain}, epoch {epoch}", disable=rank > 0)
+        _one_epoch(wrapped, batches, optimizer, schedule)
+        if rank == 0:
+            scores = evaluate(model, plan.domain, VALIDATION)
+            best = {"d1": max(best["d1"], scores["delta1"]), "abs_rel": min(best["abs_rel"], scores["abs_rel"]),
+                    "rmse": min(best["rmse"], scores["rmse"])}  # fmt: skip
+            # The very lines that lead so many people here: the names in it begin with DDP's `module.`
+            checkpoint = {"model": wrapped.state_dict(), "optimizer": optimizer.state_dict()}
+            write(checkpoint | {"epoch": epoch, "previous_best": best}, plan.output / "latest.pth")
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+    return plan.output / "latest.pth"
+
+
+def starting_model(plan: Plan) -> DepthAnythingV2:
+    """The base weights in a model for the new domain: the same names and shapes, another `max_depth` to scale by."""
+    source = plan.weights or default_weights()
+    if not source.is_file():
+        raise CheckpointError(f"No weights at {source}", "a safetensors file of `tiny` weights", "Look at --weights")
+    model = DepthAnythingV2("tiny", max_depth=DOMAINS[plan.domain])
+    model.load_state_dict(load_file(source))
+    return model
+
+
+def _one_epoch(
+    model: nn.Module, batches: tqdm[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer, schedule: Any
+) -> None:
+    model.train()
+    device = _device()
+    for image, depth in batches:
+        loss = depth_loss(model(image.to(device)), depth.to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        batches.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+
+
+def _loader(plan: Plan, epoch: int, rank: int, world: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    """New scenes in each epoch, dealt out so that no two processes see the same one."""
+    count = plan.steps * plan.batch * world
+    first = 500_000_000 + plan.seed * 1_000_000 + epoch * count
+    scenes = SceneDataset(plan.domain, range(first, first + count))
+    share: DistributedSampler[int] = DistributedSampler(scenes, num_replicas=world, rank=rank, seed=plan.seed)
+    return DataLoader(scenes, plan.batch, sampler=share)
+
+
+# Several processes --------------------------------------------------------------------------------------------------
+
+
+def has_ddp() -> bool:
+    """Whether DistributedDataParallel can run here. Some Windows machines lack gloo, and so does a torch without it."""
+    return dist.is_available() and (dist.is_gloo_available() or torch.cuda.is_available())
+
+
+def _device() -> torch.device:
+    """This process's own GPU, or the CPU where there are fewer GPUs than processes."""
+    if torch.cuda.device_count() < int(os.environ.get("LOCAL_WORLD_SIZE", 1)):
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def _join() -> tuple[int, int]:
+    """Meets the other processes that torchrun started. Gives this one's number and how many there are."""
+    if not has_ddp():
+        return 0, 1
+    backend = "nccl" if _device().type == "cuda" else "gloo"
+    if "RANK" not in os.environ:  # no torchrun: a meeting of one, which needs no port
+        alone = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=alone, rank=0, world_size=1)
+        return 0, 1
+    try:
+        dist.init_process_group(backend)
+    except (dist.DistNetworkError, dist.DistStoreError) as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise CheckpointError(f"The processes could not meet at {where}: {str(error).splitlines()[0]}",
+                              "a port that nobody else uses", "Give torchrun --standalone, or another --master-port",
+                              kind="port") from error  # fmt: skip
+    return dist.get_rank(), dist.get_world_size()
+
+
+def _wrap(model: nn.Module) -> nn.Module:
+    if not has_ddp():
+        print("This torch has no gloo: DataParallel in one process instead. The names come out the same.")
+        return nn.DataParallel(model)
+    # Five tensors never influence the output and get no gradient; DDP has to be told, as in the official script.
+    return nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+
+
+def make_checkpoint(
+    folder: str | os.PathLike[str], domain: str = "streets", epochs: int = 2, steps: int = 60, processes: int = 2
+) -> Path:
+    """`latest.pth` in `folder`, as a training on several processes leaves it; made when it is not there, once.
+
+    Runs torchrun beside this process and shows its progress; where torch has no gloo, trains in this one by
+    DataParallel and says so. Raises `CheckpointError` with the last lines of the training if it fails.
+    """
+    target = Path(folder) / "latest.pth"
+    if target.is_file():
+        return target
+    if not has_ddp():
+        return train(Plan(Path(folder), domain, epochs, steps * processes))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+               "-m", "dav2_utils.finetune", "--output", str(folder), "--domain", domain,
+               "--epochs", str(epochs), "--steps", str(steps)]  # fmt: skip
+    lines = [""]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as training:
+        try:
+            for line in training.stdout or ():  # a progress bar's carriage returns count as line ends here
+                lines = [*lines[-30:], line.rstrip()]
+                if "%|" in line:
+                    print("\r" + line.rstrip(), end="", flush=True, file=sys.stderr)
+        except BaseException:  # Ctrl-C, or an interrupted kernel: torchrun ends its processes when it is asked to end
+            training.terminate()
+            raise
+    print(file=sys.stderr)
+    if training.returncode or not target.is_file():
+        words = "\n".join((f"The training ended with status {training.returncode}; its last lines:", *lines))
+        raise CheckpointError(words, do=f"Run it by hand to see more: {' '.join(command[1:])}", kind="training")
+    return target
+
+
+def parse(arguments: Sequence[str] | None = None) -> Plan:
+    """The command line as a `Plan`."""
+    parser = argparse.ArgumentParser("dav2_utils.finetune", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--output", type=Path, required=True, help="the folder that latest.pth goes into")
+    parser.add_argument("--domain", default="streets", choices=list(DOMAINS))
+    parser.add_argument("--weights", type=Path, help="safetensors of `tiny` to start from (the embedded ones)")
+    for name, kind, text in (("epochs", int, "each ends with latest.pth"), ("steps", int, "in an epoch"),
+                             ("batch", int, "scenes in one step of one process"), ("seed", int, ""),
+                             ("lr", float, "learning rate at its highest")):  # fmt: skip
+        parser.add_argument(f"--{name}", type=kind, default=getattr(Plan, name), help=f"{text} (%(default)s)")
+    return Plan(**vars(parser.parse_args(arguments)))
+
+
+def main() -> None:
+    """One process's whole life. What goes wrong in all processes of a machine alike is said by the first of them."""
+    plan, first_here = parse(), os.environ.get("LOCAL_RANK", "0") == "0"
+    # When one process dies, torchrun sends the others SIGTERM: they leave as at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        train(plan)
+    except KeyboardInterrupt:
+        _leave(f"Stopped. {_kept(plan)}" if first_here else "", 130)
+    except (CheckpointError, OSError) as error:
+        _leave(str(error) if first_here else "", 1)
+    except RuntimeError as error:
+        if "by peer" not in str(error):  # gloo's words for a process that is gone
+            raise
+        _leave(f"Another process is gone; torchrun says below which one and why. {_kept(plan)}", 1)
+    if first_here:
+        print(plan.output / "latest.pth")
+
+
+def _kept(plan: Plan) -> str:
+    kept = plan.output / "latest.pth"
+    return f"{kept} is whole, from an epoch that ended" if kept.is_file() else "No epoch had ended: nothing is written"
+
+
+def _leave(words: str, status: int) -> None:
+    """Ends at once: there may be nobody left to take leave of, and a process group waits for everybody."""
+    if words:
+        print(f"\n{words}", file=sys.stderr, flush=True)
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
