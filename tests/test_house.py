@@ -13,9 +13,10 @@ import dav2_utils
 PACKAGE = Path(dav2_utils.__file__).parent
 # Each room imports only from rooms above it in this list; those down to `explanation` need the standard library alone.
 ROOMS = [
-    "keys", "environment", "architecture", "pickles", "formats", "checkpoint", "messages", "causes", "diagnosis",
+    "keys", "environment", "architecture", "placeholders", "pickles", "archives", "impostors",
+    "formats", "weightsets", "checkpoint", "messages", "causes", "diagnosis",
     "keytable", "explanation", "dinov2", "model", "pictures", "hub", "raycast", "scenes", "writing", "repair",
-    "finetune", "plots", "clinic", "widgets", "notebook", "cli",
+    "training", "finetune", "plots", "clinic", "widgets", "notebook", "cli",
 ]  # fmt: skip
 LIGHT = ROOMS[: ROOMS.index("explanation") + 1]
 HEAVY = ("torch", "numpy", "cv2", "matplotlib", "IPython", "ipywidgets", "safetensors", "tqdm", "huggingface_hub")

@@ -1,0 +1,210 @@
+"""What stands for the things that a pickle names: classes, calls, tensors and their bytes, all of them inert.
+
+The calls that torch writes for its tensors are data in disguise ("a tensor over storage 7, shaped so"), and a few more
+are as harmless (`OrderedDict`, `torch.Size`, a NumPy number); `REBUILD` reads those. Everything else stays what it
+says it is. Sources: torch/_utils.py and torch/serialization.py. Standard library only.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from .keys import BYTES_PER_ELEMENT, TensorInfo
+
+MOST_DIMENSIONS = 64
+
+#: torch.FloatStorage and so on: the name of the class says the dtype.
+STORAGES = {
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool", "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128", "QInt8Storage": "qint8", "QInt32Storage": "qint32",
+    "QUInt8Storage": "quint8", "QUInt4x2Storage": "quint4x2", "QUInt2x4Storage": "quint2x4",
+    "UntypedStorage": "",
+}  # fmt: skip
+
+
+class Global:
+    """A name that the pickle asks for: a class or a function. Never imported."""
+
+    __slots__ = ("module", "name")
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+    @property
+    def dotted(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+class Made:
+    """What a call would have given: what was called, with what, and what was put into the result afterwards."""
+
+    __slots__ = ("args", "items", "maker", "state")
+
+    def __init__(self, maker: Any, args: Any = ()) -> None:
+        self.maker, self.args = maker, args
+        self.state: Any = None
+        self.items: dict[Any, Any] | None = None  # what was put into it, where it is a dictionary of somebody's own
+
+    def mapping(self) -> dict[Any, Any]:
+        if self.items is None:
+            self.items = {}
+        return self.items
+
+    @property
+    def kind(self) -> str:
+        """The dotted name of its class, or of the function that would have made it."""
+        return self.maker.dotted if isinstance(self.maker, Global) else "object"
+
+
+class BadTensor(ValueError):
+    """A tensor is described in a way in which torch writes none."""
+
+
+class Storage:
+    """The bytes that tensors lie in: `key` names the record with them. `bytes` is None where the dtype is packed."""
+
+    __slots__ = ("bytes", "dtype", "key")
+
+    def __init__(self, dtype: str, key: str, elements: int) -> None:
+        each = BYTES_PER_ELEMENT.get(dtype or "uint8")
+        self.dtype, self.key, self.bytes = dtype, key, each and elements * each
+
+
+class Tensor:
+    """One tensor as its pickle describes it: name, shape and dtype, never its numbers."""
+
+    __slots__ = ("info",)
+
+    def __init__(self, info: TensorInfo) -> None:
+        self.info = info
+
+
+class OtherKey:
+    """Stands for a dictionary key that is not plain text or a number, as hashing what a stranger wrote can take
+    for ever (nested tuples, numbers that collide)."""
+
+    __slots__ = ()
+
+
+def put_into(target: dict[Any, Any], names: list[Any], values: list[Any]) -> None:
+    for name, value in zip(names, values, strict=True):
+        plain = type(name) in (str, bool) or name is None or (type(name) is int and abs(name) < 2**32)
+        target[name if plain else OtherKey()] = value
+
+
+def as_dict(names: list[Any], values: list[Any]) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    put_into(found, names, values)
+    return found
+
+
+def referred(to: Any) -> Any:
+    """What torch refers to from outside the pickle: a storage; in its oldest files also a class with its source."""
+    if isinstance(to, tuple) and len(to) >= 5 and to[0] == "storage":
+        if to[1].name not in STORAGES or not isinstance(to[2], (str, int)):
+            raise BadTensor("a storage of an unknown kind")
+        return Storage(STORAGES[to[1].name], str(to[2]), _whole(to[4]))
+    if isinstance(to, tuple) and len(to) >= 2 and to[0] == "module":
+        return to[1]
+    return Made("persistent id", to)
+
+
+def _whole(number: Any) -> int:
+    if type(number) is not int or not 0 <= number < 2**62:
+        raise BadTensor("a size that is no size")
+    return number
+
+
+# What torch calls to make its tensors again, read as data.
+
+
+def _shape(size: Any) -> tuple[int, ...]:
+    if len(size) > MOST_DIMENSIONS:
+        raise BadTensor(f"a tensor of {len(size):,} dimensions")
+    return tuple(map(_whole, size))
+
+
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: str) -> Tensor:
+    shape = _shape(size)
+    if not isinstance(storage, Storage) or len(shape) != len(stride):
+        raise BadTensor("a tensor without its storage or its strides")
+    last = _whole(offset) + sum((n - 1) * _whole(step) for n, step in zip(shape, stride, strict=True))
+    each = BYTES_PER_ELEMENT.get(dtype)
+    if each and storage.bytes is not None and 0 not in shape and (last + 1) * each > storage.bytes:
+        raise BadTensor(f"a tensor of shape {shape} is larger than the {storage.bytes:,} bytes that it lies in")
+    return Tensor(TensorInfo(shape, dtype))
+
+
+def _typed(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor:
+    return _tensor(storage, offset, size, stride, getattr(storage, "dtype", None) or "uint8")
+
+
+def _untyped(storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any,
+             *rest: Any) -> Tensor:  # fmt: skip
+    return _tensor(storage, offset, size, stride, dtype.name)
+
+
+def _sparse(layout: Any, data: Any) -> Tensor:
+    values = [part for part in data if isinstance(part, Tensor)][-1]
+    size = next(part for part in data if isinstance(part, tuple))
+    return Tensor(TensorInfo(_shape(size), values.info.dtype))
+
+
+def _meta(dtype: Any, size: Any, *rest: Any) -> Tensor:
+    return Tensor(TensorInfo(_shape(size), dtype.name))
+
+
+def _from_numpy(array: Any, dtype: Any, *rest: Any) -> Tensor:
+    return Tensor(TensorInfo(_shape(array.state[1]), dtype.name))
+
+
+def _same(data: Any, *rest: Any) -> Any:
+    return data
+
+
+def _ordered(pairs: Any = ()) -> dict[Any, Any]:
+    return as_dict([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+
+def _counter(counts: Any = None) -> dict[Any, Any]:
+    return dict(counts) if isinstance(counts, dict) else {}
+
+
+def _encoded(text: Any, encoding: Any = "") -> Any:
+    return text.encode("latin-1")  # the only encoding that pickle itself writes, for bytes in protocol 2
+
+
+def _number(dtype: Any, data: Any = None) -> Any:
+    """A NumPy scalar: its value, where it is an ordinary number."""
+    code = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I",
+            "u2": "H", "u1": "B", "b1": "?"}.get(("" + dtype.args[0]).lstrip("<|="))  # fmt: skip
+    order = ">" if isinstance(dtype.state, tuple) and dtype.state[1] == ">" else "<"
+    if code and isinstance(data, bytes) and len(data) == struct.calcsize(code):
+        return struct.unpack(order + code, data)[0]
+    return Made(Global("numpy", "generic"), (dtype, data))
+
+
+REBUILD: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor": _typed,
+    "torch._utils._rebuild_tensor_v2": _typed,
+    "torch._utils._rebuild_tensor_v3": _untyped,
+    "torch._utils._rebuild_qtensor": _typed,
+    "torch._utils._rebuild_sparse_tensor": _sparse,
+    "torch._utils._rebuild_meta_tensor_no_storage": _meta,
+    "torch._utils._rebuild_device_tensor_from_numpy": _from_numpy,
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _same,
+    "torch._utils._rebuild_wrapper_subclass": lambda cls, *rest: _meta(*rest),
+    "torch._utils._rebuild_parameter": _same,
+    "torch._utils._rebuild_parameter_with_state": _same,
+    "torch.Size": lambda size=(): tuple(size),
+    "collections.OrderedDict": _ordered,
+    "collections.defaultdict": lambda *rest: {},
+    "collections.Counter": _counter,
+    "_codecs.encode": _encoded,
+    "numpy.core.multiarray.scalar": _number,
+    "numpy._core.multiarray.scalar": _number,
+}

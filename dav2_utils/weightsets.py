@@ -1,0 +1,163 @@
+"""Where in nested data the weights are: every set of named tensors, and what stands beside them. Standard library only.
+
+Training programs put weights in a container, each its own: `model` (Depth Anything V2), `state_dict` (Lightning, timm,
+MMEngine), `module` (DeepSpeed), `teacher` and `student` (DINO), `params_ema` (BasicSR), `state.model`. So no list of
+names decides here but the content: a dictionary with named tensors in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .keys import Table, TensorInfo
+from .placeholders import Global, Made, Tensor
+
+DEEPEST = 6  # dictionaries within each other
+MOST_VISITS = 100_000
+LONGEST_NAME = 2_000  # characters of a tensor's name
+
+# Entries that hold tensors and are no weights: what an optimizer remembers, random states, values of a loss.
+_NO_WEIGHTS = re.compile(r"optim|schedul|scaler|rng|random|metric|loss|criterion|callbacks|loops|_metadata$", re.I)
+_OF_A_LAYER = {"weight", "bias"}
+
+MMENGINE_EMA = "the raw weights: MMEngine's EMA hook exchanges the two, and `state_dict` holds the averaged ones"
+LIGHTNING_AVERAGE = "the averaged weights: Lightning's weight averaging puts the raw ones into `current_model_state`"
+PICKLED_MODULE = "inside a pickled {}: loading it runs code of whoever wrote the file"
+PARTITIONED = "every tensor is empty, as in a DeepSpeed ZeRO-3 run; run its zero_to_fp32.py to gather the weights"
+
+
+@dataclass
+class WeightSet:
+    """One set of named tensors: where in the file it is, its table, and what its place does not tell."""
+
+    path: tuple[str, ...]
+    table: Table
+    note: str = ""
+    module: str = ""  # the class, where the weights are part of a pickled nn.Module
+
+    @property
+    def name(self) -> str:
+        """The path with dots, as `--select` takes it; empty for weights that lie in no container."""
+        return ".".join(self.path)
+
+
+def tensor_info(value: Any) -> TensorInfo | None:
+    """Shape and dtype of a tensor read from a file, None for anything else."""
+    return value.info if isinstance(value, Tensor) else value if isinstance(value, TensorInfo) else None
+
+
+def find_sets(
+    value: Any, info: Callable[[Any], TensorInfo | None] = tensor_info
+) -> tuple[list[WeightSet], dict[str, Any]]:
+    """All sets of weights in `value`, outermost first, and the entries beside them, by name with dots.
+
+    `info` says of one value whether it is a tensor, and which.
+    """
+    found = list(_Search(info).sets(value, ()))
+    if any("." in name for weights in found for name in weights.table):
+        # {"mean": ..., "std": ...} beside a model are no second model
+        found = [weights for weights in found if _is_model(weights)]
+    for weights in found:
+        weights.note = weights.note or _note(weights, value)
+    return found, dict(_beside(value, {weights.path: weights for weights in found}, ()))
+
+
+def _is_model(weights: WeightSet) -> bool:
+    return any("." in name or name in _OF_A_LAYER for name in weights.table)
+
+
+class _Search:
+    """A walk through nested dictionaries that visits no more than `MOST_VISITS` of them."""
+
+    def __init__(self, info: Callable[[Any], TensorInfo | None]) -> None:
+        self.info = info
+        self.left = MOST_VISITS
+
+    def sets(self, value: Any, path: tuple[str, ...]) -> Iterator[WeightSet]:
+        self.left -= 1
+        if self.left < 0 or len(path) > DEEPEST:
+            return
+        entries = mapping(value)
+        if entries is None:
+            if module := module_state(value):
+                table: Table = {}
+                self.gather(module, "", table, set())
+                if table:
+                    yield WeightSet(path, table, PICKLED_MODULE.format(value.kind), value.kind)
+            return
+        if "param_groups" in entries and "state" in entries:  # an optimizer
+            return
+        here = {name: info for name, entry in entries.items() if isinstance(name, str) and (info := self.info(entry))}
+        inner = [
+            found
+            for name, entry in entries.items()
+            if isinstance(name, str) and not _NO_WEIGHTS.search(name)
+            for found in self.sets(entry, (*path, name))
+        ]
+        if here and (not inner or (len(here) > len(entries) / 2 and any("." in name for name in here))):
+            if any(info.shape for info in here.values()) or any("." in name for name in here):
+                yield WeightSet(path, here)
+        else:
+            yield from inner
+
+    def gather(self, state: dict[Any, Any], prefix: str, table: Table, above: set[int]) -> None:
+        """The parameters and buffers of a pickled module and of all modules in it, under the names of a state dict."""
+        self.left -= 1
+        if self.left < 0 or id(state) in above or len(prefix) > LONGEST_NAME:
+            return
+        passing = state.get("_non_persistent_buffers_set")
+        passing = passing if isinstance(passing, list) else getattr(passing, "args", ([],))[0]
+        for part in ("_parameters", "_buffers"):
+            for name, value in (mapping(state.get(part)) or {}).items():
+                if (info := self.info(value)) and name not in (passing or ()):
+                    table[f"{prefix}{name}"] = info
+        for name, inner in (mapping(state.get("_modules")) or {}).items():
+            if (deeper := module_state(inner)) and isinstance(name, str):
+                self.gather(deeper, f"{prefix}{name}.", table, above | {id(state)})
+
+
+def mapping(value: Any) -> dict[Any, Any] | None:
+    """`value` as a dictionary: one itself, or an object of somebody's own class with entries in it."""
+    return value.items if isinstance(value, Made) else value if isinstance(value, dict) else None
+
+
+def module_state(value: Any) -> dict[Any, Any] | None:
+    """The attributes of a pickled nn.Module, None for anything else."""
+    state = value.state if isinstance(value, Made) else None
+    return state if isinstance(state, dict) and "_parameters" in state and "_modules" in state else None
+
+
+def _beside(value: Any, sets: dict[tuple[str, ...], WeightSet], path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    entries = mapping(value) or {}
+    for name, entry in entries.items():
+        place = (*path, str(name) if isinstance(name, (str, int)) else "?")
+        if path in sets and name in sets[path].table:
+            continue
+        if any(found[: len(place)] == place for found in sets):
+            yield from () if place in sets else _beside(entry, sets, place)
+        else:
+            yield ".".join(place), describe(entry)
+
+
+def describe(value: Any) -> Any:
+    """A number, a truth value, None or a text as it is; for everything else the name of its type."""
+    if value is None or type(value) in (bool, int, float):
+        return value if type(value) is not int or abs(value) < 2**63 else "int"
+    if isinstance(value, str):
+        return value if len(value) <= 200 else value[:200] + "..."
+    if isinstance(value, (Made, Global)):
+        return value.kind if isinstance(value, Made) else value.dotted
+    return type(value).__name__
+
+
+def _note(weights: WeightSet, root: Any) -> str:
+    beside = mapping(root) or {}
+    mmengine = "state_dict" in beside and ("message_hub" in beside or "param_schedulers" in beside)
+    if mmengine and weights.path == ("ema_state_dict",):
+        return MMENGINE_EMA
+    if "current_model_state" in beside and weights.path == ("state_dict",):
+        return LIGHTNING_AVERAGE
+    return PARTITIONED if weights.table and all(info.shape == (0,) for info in weights.table.values()) else ""
