@@ -100,9 +100,10 @@ _MAGICS: list[tuple[int, bytes, str]] = [
     (0, b"\x1f\x8b", "gzip-compressed: unpack it first (gunzip, or tar -xzf)"), (0, b"BZh", "bzip2-compressed"),
     (0, b"\xfd7zXZ\0", "xz-compressed"), (0, b"\x28\xb5\x2f\xfd", "zstd-compressed"), (0, b"Rar!", "a RAR archive"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"), (0, b"GGUF", "a GGUF model (llama.cpp)"),
-    (4, b"TFL3", "a TFLite model"),    (0, b"\4\0\0\0\1\0\0\0\3\0\0\0V 1", "a Lua Torch file (.t7)"), (0, b"\3\0\0\0\1\0\0\0", "a Lua Torch file (.t7)"),
+    (4, b"TFL3", "a TFLite model"),
+    (0, b"\4\0\0\0\1\0\0\0\3\0\0\0V 1", "a Lua Torch file (.t7)"), (0, b"\3\0\0\0\1\0\0\0", "a Lua Torch file (.t7)"),
     (0, b"\0\5\x16\7", "a macOS resource file (its name begins with ._ ), beside the real one"),
-    (0, b"\x7fELF", "a program or library"), (0, b"PK\5\6", "an empty zip archive"), 
+    (0, b"\x7fELF", "a program or library"), (0, b"PK\5\6", "an empty zip archive"),
     (0, b"<?xml", "XML, often the error message of a storage server"), (0, b"{", "JSON text"), (0, b"[", "JSON text"),
 ]  # fmt: skip
 
