@@ -136,6 +136,8 @@ class Checkpoint:
             lines += [f"  ... and {len(gathered) - room} more families of names"] if len(gathered) > room else []
         return "\n".join(lines)
 
+    __repr__ = __str__  # what a notebook keeps as text
+
     def _facts(self) -> list[tuple[str, str]]:
         """Label and text of each line above the tensors."""
         rows = [("weights", f"in {_place(weights)}: {_totals(weights.table)}") for weights in self.sets]
