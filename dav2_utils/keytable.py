@@ -16,7 +16,7 @@ class KeyRow:
     """A family of tensors: what the file calls it, what the model calls it, and how the two compare."""
 
     file: str
-    verdict: str  # same, name differs, shape differs, only in the file, only in the model
+    verdict: str  # same, other name, other shape, only in the file, only in the model
     model: str
     count: int
     shape: str
@@ -63,7 +63,8 @@ class KeyTable:
         return f"<table><caption>{escape(self.caption)}</caption>{table}</table>{rest}"
 
 
-SIGNS = {"same": "=", "name differs": "≠", "shape differs": "≠", "only in the file": "+", "only in the model": "−"}
+SIGNS = {"same": "=", "other name": "≠", "other shape": "≠", "only in the file": "+", "only in the model": "−"}
+IN_WORDS = {"same": "the same in both", "other name": "under another name", "other shape": "with another shape"}
 
 
 def show_keys(file: Any, model: Any = None, *, limit: int | None = 12) -> KeyTable:
@@ -79,7 +80,7 @@ def show_keys(file: Any, model: Any = None, *, limit: int | None = 12) -> KeyTab
     right = table_of(model)
     rows = list(_side_by_side(left, right))
     found = {verdict: sum(r.count for r in rows if r.verdict == verdict) for verdict in SIGNS}
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in found.items() if count)
+    counts = ", ".join(f"{count} {IN_WORDS.get(verdict, verdict)}" for verdict, count in found.items() if count)
     return KeyTable(f"{len(left)} tensors in the file, {len(right)} in the model: {counts}.", rows, limit)
 
 
@@ -94,7 +95,7 @@ def _side_by_side(left: Table, right: Table) -> Iterator[KeyRow]:
             there = {names[name]: right[names[name]] for name in members if names[name] in right}
             model = families(there)[0] if there else None
             shape = str(family.info.shape)
-            if model and verdict == "shape differs":
+            if model and verdict == "other shape":
                 shape += f" and {model.info.shape}"
             yield KeyRow(file, verdict, model.pattern if model else "", len(members), shape)
     taken = set(names.values())
@@ -109,9 +110,9 @@ def _by_verdict(members: list[str], names: Mapping[str, str], left: Table, right
         if there is None:
             verdict = "only in the file"
         elif there.shape != left[name].shape:
-            verdict = "shape differs"
+            verdict = "other shape"
         else:
-            verdict = "same" if names[name] == name else "name differs"
+            verdict = "same" if names[name] == name else "other name"
         groups.setdefault(verdict, []).append(name)
     return groups
 
