@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import nbformat
+
+from dav2_utils import lesson_folder
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_TEXT = "(Something to touch stands here while the lesson runs in Jupyter.)"
@@ -30,7 +33,14 @@ def exercises(nb: Any) -> list[tuple[Any, Any, Any]]:
     return [(nb.cells[i - 1], nb.cells[i], nb.cells[i + 1]) for i in at]
 
 
-def execute(path: Path, folder: Path, *, solve: bool = False, timeout: int = 600) -> Any:
+def secluded(folder: Path) -> dict[str, str]:
+    """An environment in which every machine shows the same: no network, and no official weights in a cache."""
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "no-cache")}
+
+
+def execute(
+    path: Path, folder: Path, *, environment: dict[str, str] | None = None, solve: bool = False, timeout: int = 600
+) -> Any:
     """The lesson, run from top to bottom in a fresh kernel with `folder` as its working directory, outputs normalised.
 
     With `solve`, each exercise's folded solution runs right after its stub, and its outputs are kept in
@@ -47,8 +57,9 @@ def execute(path: Path, folder: Path, *, solve: bool = False, timeout: int = 600
     client = NotebookClient(
         nb, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
         store_widget_state=False, record_timing=False,
+        extra_arguments=["--log-level=ERROR"],
     )  # fmt: skip
-    client.execute()
+    client.execute(env=environment or dict(os.environ))
     nb.cells = [cell for cell in nb.cells if not any(cell is solution for solution in added.values())]
     nb = normalise(nb)
     for cell in nb.cells:
@@ -89,16 +100,19 @@ def _merged(outputs: list[Any]) -> list[Any]:
 
 
 def _normal(output: Any) -> Any:
+    runs = str(lesson_folder())
     if output.output_type == "stream":
         lines = [line.split("\r")[-1] for line in output.text.replace("\r\n", "\n").split("\n")]
         if output.name == "stderr":  # progress bars end, and what they showed was time
             lines = [line for line in lines if not re.search(r"\d+%\||\dit/s|s/it", line)]
-        output.text = "\n".join(lines)
+        output.text = "\n".join(lines).replace(runs, "runs")
         return output if output.text.strip() else None
     if output.output_type == "error":
         plain = [re.sub(r"\x1b\[[0-9;]*m", "", part) for part in output.traceback]
         output.traceback = [part for part in plain if not part.startswith("File ")]  # frames inside packages
-    if WIDGET in output.get("data", {}):
+    data = output.get("data", {})
+    data.update({kind: text.replace(runs, "runs") for kind, text in data.items() if kind.startswith("text/")})
+    if WIDGET in data:
         output.data, output.metadata = {"text/plain": WIDGET_TEXT}, {}
     return output
 

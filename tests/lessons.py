@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lesson_pages import export, index
 from lesson_rules import ROOT, code_lines, lint, minutes
-from lesson_runs import execute, exercises, read, write
+from lesson_runs import execute, exercises, read, secluded, write
 
 NOTEBOOKS = ROOT / "notebooks"
 SITE = ROOT / "site"
@@ -44,7 +44,7 @@ def command_run(paths: list[Path], *, store: bool) -> int:
         started = time.perf_counter()
         try:
             with tempfile.TemporaryDirectory() as elsewhere:
-                nb = execute(path, Path(elsewhere))
+                nb = execute(path, Path(elsewhere), environment=secluded(Path(elsewhere)) if store else None)
         except CellExecutionError as error:
             failed += 1
             print(
