@@ -40,12 +40,8 @@ class CauseFound:
     def title(self) -> str:
         return CAUSES[self.cause].title
 
-    @property
-    def code(self) -> str:
-        return CAUSES[self.cause].code
-
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"code": self.code}
+        return asdict(self)
 
 
 _TORCH = "https://docs.pytorch.org/docs/stable/"
@@ -62,8 +58,7 @@ _ALL = (
         "The same names on both sides, except for a component such as module. or _orig_mod. on one of them.",
         "DistributedDataParallel, torch.compile and their like hold the real model as an attribute, so every name that "
         "is saved through them gets that attribute in front. The weights are the same; only the labels are longer.",
-        "Take the wrapper's component off every name, as a whole component and nowhere else; the numbers stay as they "
-        "are.",
+        "Take the wrapper's component off every name, as a whole component and nowhere else; no number changes.",
         _FIX, _DAV2 + "/issues/100", True,
     ),
     Cause(
@@ -71,16 +66,14 @@ _ALL = (
         "Every missing name starts with module., the file's own names do not, and the class is often DataParallel.",
         "Here the file is plain, and the model in memory is the one that was wrapped before its weights were loaded.",
         "Load into the model inside the wrapper, or load before wrapping; the file is fine as it is.",
-        "model.module.load_state_dict(state_dict)", _TORCH + "generated/torch.nn.parallel.DistributedDataParallel.html",
-        True,
+        "model.module.load_state_dict(state_dict)", _TORCH + "generated/torch.nn.DataParallel.html", True,
     ),
     Cause(
         "outer_module_prefix", "The file comes from a larger model around this one",
         "Every name in the file has one leading path more (model., core.core.) than the model's names.",
         "The weights were saved from an object that holds your model as one of its attributes, such as a Lightning "
         "module or a larger network; that attribute's name stands in front of every name.",
-        "Take that one leading path off, if nothing else is missing then; where the file holds further modules, keep "
-        "only those below the path.",
+        "Take that one leading path off; where the file holds further modules, keep only those below the path.",
         _FIX, "https://lightning.ai/docs/pytorch/stable/common/checkpointing_basic.html", True,
     ),
     Cause(
@@ -88,8 +81,7 @@ _ALL = (
         "Every name in the file exists in the model under one more leading path, and often the model needs more still.",
         "The file belongs to an inner part, such as the relative depth network, and is loaded into a larger model "
         "that holds this part and more.",
-        "Load it into the inner module itself. The modules around it are not in this file, so a metric model cannot be "
-        "completed from relative weights by renaming.",
+        "Load it into the inner module itself. The modules around it are not in this file: renaming cannot make them.",
         "model.core.core.load_state_dict(state_dict)", _LOAD_STATE_DICT, True,
     ),
     Cause(
@@ -113,8 +105,7 @@ _ALL = (
     Cause(
         "other_naming", "The same network under other names",
         "Both sides look like the same architecture, but a part is called differently (query, key, value for qkv).",
-        "Each library names the parts of a network in its own way, and versions of one library do too. Sometimes "
-        "tensors are also split or merged, and then renaming is not enough.",
+        "Each library names the parts in its own way, and so do its versions. Some also split or merge tensors.",
         "Take the file made for this library and version, or convert with the script that its makers provide.",
         "dav2 diagnose weights.pth", _LOAD_STATE_DICT, True,
     ),
@@ -131,8 +122,7 @@ _ALL = (
         "Only the position tables, the patch embedding or the first convolution differ in size.",
         "A vision transformer keeps one position entry per patch, so its table depends on image size and patch size; "
         "a first convolution depends on the number of input channels.",
-        "Build the model with the image size, patch size and channels of the training; position tables can also be "
-        "interpolated.",
+        "Build the model with the image size, patch size and channels of the training.",
         "", "https://arxiv.org/abs/2010.11929",
     ),
     Cause(
@@ -156,8 +146,7 @@ _ALL = (
         "truncated_file", "The file is cut off or damaged",
         "failed finding central directory; unexpected EOF, expected N more bytes; MetadataIncompleteBuffer.",
         "The download or the copy stopped early, or the disk was full when the file was written.",
-        "Compare the file's size with the original's, and download or copy it again; what is cut off cannot be "
-        "repaired.",
+        "Compare the file's size with the original's, and download or copy it again; what is cut off is lost.",
         "ls -l weights.pth", _SERIALIZATION,
     ),
     Cause(
@@ -220,14 +209,14 @@ _ALL = (
     ),
     Cause(
         "not_a_state_dict", "A state dict and a model, or a path, were mixed up",
-        "'collections.OrderedDict' object has no attribute 'eval'; Expected state_dict to be dict-like, got <class 'str'>",
+        "'collections.OrderedDict' object has no attribute 'eval'; Expected state_dict to be dict-like, got ...'str'",
         "The file holds weights only: a dictionary of names and tensors. A model is built by code, and the weights are "
         "then loaded into it.",
         "Build the model, load the file into a dictionary, and hand this dictionary to the model.",
         'model.load_state_dict(torch.load("weights.pth", map_location="cpu", weights_only=True))',
         "https://docs.pytorch.org/tutorials/beginner/saving_loading_models.html",
     ),
-    # ---- seen now and then: silence is as good ---------------------------------------------------------------------
+    # ---- seen now and then ------------------------------------------------------------------------------------------
     Cause(
         "adapter_weights", "The names belong to an adapter (LoRA)",
         "lora_A, lora_B, lora_magnitude_vector or base_model.model. in the names.",
