@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
+from textwrap import fill
 from typing import Any
 
 from .causes import CAUSES, CauseFound
@@ -69,7 +70,7 @@ class Explanation:
             return f"<div><p>? {escape(NOT_KNOWN)}</p></div>"
         items = "".join(
             f"<li><b>{escape(found.title)}</b> <code>{found.cause}</code><br>"
-            + "<br>".join(escape(printable(row.strip())) for row in _rows(found))
+            + "<br>".join(escape(printable(" ".join(row.split()))) for row in _rows(found))
             + "</li>"
             for found in self.causes
         )
@@ -113,4 +114,5 @@ def _rows(found: CauseFound) -> list[str]:
     renaming = "yes" if found.repairable_by_renaming else "not shown by this text" if cause.repairable else "no"
     rows = [("what", found.detail), ("seen", found.evidence), ("why", cause.explanation), ("do", found.remedy),
             ("run", cause.code), ("renaming alone repairs it", renaming), ("more", cause.reference)]  # fmt: skip
-    return [f"   {label}: {value}" for label, value in rows if value]
+    lines = [f"{label}: {value}" for label, value in rows if value]
+    return [fill(line, 100, initial_indent="   ", subsequent_indent="      ") for line in lines]

@@ -14,7 +14,8 @@ PACKAGE = Path(dav2_utils.__file__).parent
 # Each room imports only from rooms above it in this list; those down to `explanation` need the standard library alone.
 ROOMS = [
     "keys", "environment", "architecture", "placeholders", "pickles", "archives", "impostors",
-    "formats", "weightsets", "checkpoint", "messages", "causes", "diagnosis",
+    "formats", "weightsets", "checkpoint", "messages", "vocabulary", "relations", "sizes",
+    "contents", "signs", "causes", "diagnosis",
     "keytable", "explanation", "dinov2", "model", "pictures", "hub", "raycast", "scenes", "writing", "repair",
     "training", "finetune", "plots", "clinic", "widgets", "notebook", "cli",
 ]  # fmt: skip
