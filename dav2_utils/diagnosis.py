@@ -36,6 +36,7 @@ def diagnose(source: Any, target: Any = None, select: str | None = None) -> Diag
     encoder = infer_encoder(chosen.table) or transformers_encoder(chosen.table)
     goal, label = _target(target, encoder, chosen.table)
     result = Diagnosis("no target", encoder, file=_path(source), target=label, format=opened.format)
+    result.path = chosen.path
     _container(result, opened, chosen.path)
     try:
         result.rename = rename_map(chosen.table, goal)

@@ -1,0 +1,109 @@
+"""The tensors of a checkpoint, mapped from the file and never through an unsafe pickle; and the facts beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .checkpoint import Checkpoint
+from .keys import CheckpointError
+
+FACTS = ("encoder", "depth", "max_depth", "torch", "dav2_utils", "steps", "source", "fingerprint")
+
+
+class RefusedPickle(CheckpointError):
+    """The file holds objects that `weights_only=True` refuses."""
+
+    kind = "refused pickle"
+
+
+def read_tensors(opened: Checkpoint) -> Any:
+    """What the file holds, with its tensors on the CPU and mapped from the file, so that they cost no memory.
+
+    Raises `RefusedPickle`, which names them, for objects other than tensors, containers and plain numbers, and
+    `CheckpointError` for bytes that torch cannot read.
+    """
+    if opened.format == "safetensors":
+        from safetensors import safe_open
+
+        with safe_open(opened.file, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in opened.sets[0].table}
+    try:
+        with torch.serialization.safe_globals(_numbers(opened.globals)):
+            return torch.load(opened.file, map_location="cpu", weights_only=True, mmap=opened.format == "torch-zip")
+    except pickle.UnpicklingError as error:
+        raise RefusedPickle(
+            f"{opened.file} also holds {', '.join(opened.globals[:5]) or 'objects'}, and opening it would run code",
+            "tensors, containers and plain numbers only",
+            "Have its makers save the state dict alone; or, if you trust the file, open it once yourself",
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"torch cannot read {opened.file}: {error}", do="Download or copy it again") from error
+
+
+def _numbers(names: list[str]) -> list[Any]:
+    """NumPy's scalars, where the file has any (a best score, as a rule): numbers and nothing else."""
+    if not any(name.startswith("numpy") for name in names):
+        return []
+    import numpy as np
+
+    scalar: Any = np.float64(0).__reduce__()[0]
+    kinds = [kind for kind in vars(np.dtypes).values() if isinstance(kind, type) and kind is not np.dtypes.ObjectDType]
+    return [(scalar, f"{place}.multiarray.scalar") for place in ("numpy.core", "numpy._core")] + [np.dtype, *kinds]
+
+
+def walk(content: Any, path: tuple[str, ...]) -> Any:
+    """What lies under `path` in nested dictionaries."""
+    for part in path:
+        content = content[next(name for name in content if str(name) == part)]
+    return content
+
+
+def tensors_in(content: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor in nested dictionaries, lists and tuples, with the path to it."""
+    if isinstance(content, torch.Tensor):
+        yield path, content
+    elif isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from tensors_in(value, f"{path}/{name}")
+    elif isinstance(content, (list, tuple)):
+        for place, value in enumerate(content):
+            yield from tensors_in(value, f"{path}/{place}")
+
+
+def facts_path(path: Path) -> Path:
+    """Where the facts about a `.pth` lie: NAME.json beside it (latest.fixed.pth.json)."""
+    return path.with_name(f"{path.name}.json")
+
+
+def read_facts(opened: Checkpoint) -> dict[str, Any]:
+    """What was written down with the weights: encoder, depth (metric or relative), max_depth, versions, steps.
+
+    From the header of a safetensors file, or from NAME.json beside any other, as long as it speaks of a file of this
+    size. Empty where there is nothing; anything that does not fit its meaning is left out.
+    """
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
+        if opened.format == "safetensors":
+            facts = {name: _plain(text) for name, text in opened.facts.items()}
+        else:
+            facts = json.loads(facts_path(opened.file).read_text(encoding="utf-8"))
+            if facts.get("bytes") != opened.bytes:
+                return {}
+    facts = {name: facts[name] for name in FACTS if name in facts}
+    depth = facts.get("max_depth")
+    if not (isinstance(depth, (int, float)) and 0 < depth < float("inf")):
+        facts.pop("max_depth", None)
+    return facts
+
+
+def _plain(text: Any) -> Any:
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        return json.loads(text)
+    return text

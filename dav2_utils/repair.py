@@ -1,0 +1,219 @@
+"""Weights into models and out of them: one line from any repairable file to a model, and one line to a clean file."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import __version__
+from .checkpoint import inspect_file
+from .diagnosis import Diagnosis, diagnose
+from .fixing import Repair as Repair
+from .fixing import fix_file as fix_file
+from .fixing import fix_many as fix_many
+from .fixing import prove
+from .keys import CheckpointError
+from .model import DepthAnythingV2
+from .reading import facts_path, read_facts, read_tensors, walk
+from .stripping import StateDict, renamed
+from .stripping import clean_state_dict as clean_state_dict
+from .stripping import strip_wrappers as strip_wrappers
+from .writing import fingerprint, replacing, require_space, write_pth, write_safetensors, write_text
+
+
+class DoesNotFit(CheckpointError):
+    """The weights cannot be loaded into this model. `diagnosis` says why; the text is its report."""
+
+    kind = "does not fit"
+
+    def __init__(self, diagnosis: Diagnosis) -> None:
+        self.diagnosis = diagnosis
+        super().__init__(str(diagnosis))
+
+
+def load_model(
+    path: str | os.PathLike[str], encoder: str | None = None, max_depth: float | None = None,
+    device: str | torch.device = "cpu", select: str | None = None, dtype: torch.dtype | None = None,
+) -> DepthAnythingV2:  # fmt: skip
+    """A `DepthAnythingV2` in eval mode with the weights in `path`, mended on the way in, whatever wraps them.
+
+    `path`: a file, or the name of official weights (`vits`, `metric-indoor-vitl`, ... see `hub.OFFICIAL`). `encoder`
+    is inferred from the shapes, and `max_depth` (metres; makes the model metric) taken from the facts saved with the
+    weights, unless given. `dtype`: of the parameters, float32 without one. The weights stay mapped from the file as
+    long as the model lives on the CPU in the file's own dtype, so they cost no second copy.
+
+    Nothing is loaded in part: raises `DoesNotFit` when anything is missing, unexpected or of another shape, and
+    `CheckpointError` when the file cannot be read. Warns when the facts in the file speak against the arguments.
+    """
+    file, official_depth = _official(path)
+    opened = inspect_file(file)
+    facts = read_facts(opened)
+    found = diagnose(opened, encoder, select)
+    if found.encoder is None and encoder is None:
+        raise CheckpointError(
+            f"{opened.file} does not hold Depth Anything V2: no encoder's shapes fit its names",
+            do="Run dav2 inspect on it; for another model there is load_into(model, path)",
+        )
+    depth = max_depth if max_depth is not None else facts.get("max_depth", official_depth)
+    _warn(facts, found.encoder, depth)
+    state = _state(found, read_tensors(opened))
+    with torch.device("meta"):  # shapes alone: no memory, no random numbers
+        model = DepthAnythingV2(
+            found.target or "",
+            use_bn=any(".bn1." in name for name in state),
+            use_clstoken=any(".readout_projects." in name for name in state),
+            max_depth=depth,
+        )
+    kind = dtype or torch.float32
+    state.update({name: tensor.to(kind) for name, tensor in state.items() if tensor.is_floating_point()})
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.requires_grad_(True).to(device).eval()
+
+
+def _official(path: str | os.PathLike[str]) -> tuple[Path, float | None]:
+    """The file, downloaded where `path` is the name of official weights, and the range that belongs to those."""
+    if isinstance(path, str) and not Path(path).is_file():
+        from .hub import OFFICIAL, download
+
+        if path in OFFICIAL:
+            return download(path), OFFICIAL[path].max_depth
+    return Path(path), None
+
+
+def _state(found: Diagnosis, content: Any) -> StateDict:
+    """The tensors that `found` speaks of, under their new names. Raises `DoesNotFit` unless they fit completely."""
+    if found.verdict not in ("loads", "repairable") or not found.matched:
+        raise DoesNotFit(found)
+    return renamed(walk(content, found.path), found.rename)
+
+
+def _warn(facts: Mapping[str, Any], encoder: str | None, max_depth: float | None) -> None:
+    """Say so when what was written down with the weights does not fit how they are about to be used."""
+    if "depth" in facts:
+        trained = _kind(facts.get("max_depth") if facts["depth"] == "metric" else None)
+        if trained != _kind(max_depth):
+            warnings.warn(f"trained as {trained}; loading as {_kind(max_depth)}", stacklevel=3)
+    if encoder and facts.get("encoder", encoder) != encoder:
+        warnings.warn(f"saved as {facts['encoder']}, but the shapes are those of {encoder}", stacklevel=3)
+    saved, here = str(facts.get("torch", "")).split(".")[:2], torch.__version__.split(".")[:2]
+    if len(saved) == 2 and all(part.isdigit() for part in saved) and list(map(int, saved)) > list(map(int, here)):
+        warnings.warn(f"saved with torch {facts['torch']}, newer than {torch.__version__} here", stacklevel=3)
+
+
+def _kind(max_depth: float | None) -> str:
+    return "relative" if max_depth is None else f"metric, max_depth {max_depth:g}"
+
+
+def load_into(model: nn.Module, path: str | os.PathLike[str], select: str | None = None) -> Repair:
+    """Load the weights in `path` into any `nn.Module`, wrapped or not: the model's own names are the target.
+
+    Prefixes and containers are taken off, or put on, as the model needs them; nothing is loaded in part. Raises
+    `DoesNotFit` otherwise. The result says what was done.
+    """
+    opened = inspect_file(path)
+    found = diagnose(opened, model, select)
+    state = _state(found, read_tensors(opened))
+    _warn(read_facts(opened), None, getattr(_inner(model), "max_depth", None))
+    model.load_state_dict(state, strict=True)
+    return Repair(str(path), "loaded", steps=found.steps, tensors=found.matched, fingerprint=fingerprint(state))
+
+
+def save_weights(model: nn.Module | Mapping[str, torch.Tensor], path: str | os.PathLike[str], **facts: Any) -> Path:
+    """Write the model's weights as a clean state dict, under the bare model's names, and prove it; `path` is replaced.
+
+    Whatever wraps the model (DataParallel, DistributedDataParallel, torch.compile, AveragedModel, FSDP as far as torch
+    gathers it) leaves no trace in the names. `facts` (encoder, max_depth, whatever is worth knowing) are written down
+    with the weights: in the header of a `.safetensors`, else in NAME.json beside the file. Those of a
+    `DepthAnythingV2` are known without saying. Call it on rank 0 (with FSDP on all ranks, each with its own path).
+    """
+    target = Path(path)
+    state = clean_state_dict(model) if isinstance(model, nn.Module) else strip_wrappers(model)
+    for name, tensor in state.items():
+        state[name] = tensor.detach().cpu()
+    known = _known_facts(_inner(model)) | facts
+    if facts.get("max_depth") is not None:
+        known["depth"] = "metric"
+    require_space(target.parent, sum(tensor.nbytes for tensor in state.values()))
+    with replacing(target, like=target if target.exists() else None, overwrite=True) as temporary:
+        if target.suffix == ".safetensors":
+            write_safetensors(state, temporary, known)
+        else:
+            write_pth(state, temporary)
+        digest = prove(temporary, state, state)
+        size = temporary.stat().st_size
+    if target.suffix != ".safetensors":
+        write_text(facts_path(target), known | {"fingerprint": digest, "bytes": size})
+    return target
+
+
+def _inner(model: Any) -> Any:
+    """The model inside the wrappers around it."""
+    for _ in range(8):
+        inner = next((getattr(model, part) for part in ("module", "_orig_mod", "_forward_module")
+                      if isinstance(getattr(model, part, None), nn.Module)), None)  # fmt: skip
+        if inner is None or isinstance(model, DepthAnythingV2):
+            break
+        model = inner
+    return model
+
+
+def _known_facts(model: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    if isinstance(model, DepthAnythingV2):
+        facts = {"encoder": model.encoder, "depth": "relative" if model.max_depth is None else "metric"}
+        facts |= {} if model.max_depth is None else {"max_depth": model.max_depth}
+    return facts | {"torch": torch.__version__, "dav2_utils": __version__}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """How much of a model really changed."""
+
+    expected: int  # tensors in the model
+    matched: int  # of them, named in the file
+    changed: int  # of them, with other bytes than before
+
+    def __str__(self) -> str:
+        return f"{self.matched} of {self.expected} tensors were in the file, {self.changed} changed"
+
+
+def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of the model's tensors, to hold against them after loading."""
+    return copy.deepcopy(dict(model.state_dict()))
+
+
+def check_loaded(
+    model: nn.Module, before: Mapping[str, torch.Tensor], result: Any = None, least: float = 0.5
+) -> Loaded:
+    """For code that loads with `strict=False`: did anything arrive?
+
+    `before`: a `snapshot(model)` from before the loading (`state_dict()` alone is no copy: its tensors change with
+    the model). `result`: what `load_state_dict` gave back. Raises `CheckpointError` when no tensor changed, when the
+    file had none of the model's names, and when fewer than the share `least` of the model's tensors were loaded.
+    """
+    now = model.state_dict()
+    if now and all(name in before and before[name].data_ptr() == t.data_ptr() for name, t in now.items() if t.numel()):
+        raise CheckpointError(
+            "`before` shares its memory with the model, so it changed along",
+            "a copy from before the loading",
+            "Take it with snapshot(model)",
+        )
+    changed = sum(name not in before or not torch.equal(before[name], tensor) for name, tensor in now.items())
+    missing = set(getattr(result, "missing_keys", ()))
+    matched = len(now) - len(missing) if result is not None else changed
+    loaded = Loaded(len(now), matched, changed)
+    if not changed or not matched or matched < least * len(now):
+        raise CheckpointError(
+            f"The weights did not arrive: {loaded}",
+            f"at least {least:.0%} of them",
+            "Load strictly (load_into(model, path) mends prefixes on the way), or look with diagnose(path, model)",
+        )
+    return loaded
