@@ -37,6 +37,7 @@ from .keys import CheckpointError
 from .model import DepthAnythingV2
 from .scenes import DOMAINS, HELD_OUT, default_weights
 from .training import SceneDataset, depth_loss, evaluate
+from .writing import replacing
 
 VALIDATION = range(HELD_OUT + 500_000, HELD_OUT + 500_016)  # neither trained on nor in `held_out`
 
@@ -53,19 +54,6 @@ class Plan:
     lr: float = 1e-3  # at its highest
     seed: int = 0
     weights: Path | None = None  # safetensors to start from; the embedded ones where none are given
-
-
-def write(checkpoint: dict[str, Any], target: Path) -> None:
-    """Saves whole or not at all: beside the target, to the disk, then renamed."""
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def train(plan: Plan) -> Path:
@@ -91,7 +79,8 @@ def train(plan: Plan) -> Path:
                     "rmse": min(best["rmse"], scores["rmse"])}  # fmt: skip
             # The very lines that lead so many people here: the names in it begin with DDP's `module.`
             checkpoint = {"model": wrapped.state_dict(), "optimizer": optimizer.state_dict()}
-            write(checkpoint | {"epoch": epoch, "previous_best": best}, plan.output / "latest.pth")
+            with replacing(plan.output / "latest.pth", overwrite=True) as beside:
+                torch.save(checkpoint | {"epoch": epoch, "previous_best": best}, beside)
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
     return plan.output / "latest.pth"
@@ -189,19 +178,22 @@ def make_checkpoint(
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
                "-m", "dav2_utils.finetune", "--output", str(folder), "--domain", domain,
                "--epochs", str(epochs), "--steps", str(steps)]  # fmt: skip
-    lines = [""]
+    lines: list[str] = []
+    over = False
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as training:
         try:
             for line in training.stdout or ():  # a progress bar's carriage returns count as line ends here
-                lines = [*lines[-30:], line.rstrip()]
+                over = over or "failed (exitcode" in line  # from here on torchrun speaks of itself
                 if "%|" in line:
                     print("\r" + line.rstrip(), end="", flush=True, file=sys.stderr)
+                elif line.strip() and not over:
+                    lines = [*lines[-20:], line.rstrip()]
         except BaseException:  # Ctrl-C, or an interrupted kernel: torchrun ends its processes when it is asked to end
             training.terminate()
             raise
     print(file=sys.stderr)
     if training.returncode or not target.is_file():
-        words = "\n".join((f"The training ended with status {training.returncode}; its last lines:", *lines))
+        words = "\n".join((f"The training ended with status {training.returncode}, and these words:", *lines))
         raise CheckpointError(words, do=f"Run it by hand to see more: {' '.join(command[1:])}", kind="training")
     return target
 

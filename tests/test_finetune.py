@@ -1,0 +1,194 @@
+"""The fine-tune: real DDP under torchrun, the official layout, and what goes wrong said in a sentence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dav2_utils import finetune
+from dav2_utils.finetune import Plan, make_checkpoint, train
+from dav2_utils.keys import CheckpointError
+from dav2_utils.model import DepthAnythingV2
+from dav2_utils.scenes import default_weights, held_out
+from dav2_utils.training import depth_loss, evaluate
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+MODULE = ["-m", "dav2_utils.finetune"]
+
+
+@pytest.fixture(scope="module")
+def latest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two processes, two epochs of two steps."""
+    return make_checkpoint(tmp_path_factory.mktemp("run"), steps=2)
+
+
+def read(path: Path) -> dict[str, object]:
+    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+
+
+def test_the_official_layout(latest: Path) -> None:
+    found = read(latest)
+    assert list(found) == ["model", "optimizer", "epoch", "previous_best"]
+    assert found["epoch"] == 1 and set(found["previous_best"]) == {"d1", "abs_rel", "rmse"}  # type: ignore[call-overload]
+    assert 0 < found["previous_best"]["d1"] < 1  # type: ignore[index]
+    model = DepthAnythingV2("tiny", max_depth=80.0)
+    assert list(found["model"]) == [f"module.{name}" for name in model.state_dict()]  # type: ignore[call-overload]
+    torch.optim.AdamW(model.parameters()).load_state_dict(found["optimizer"])  # type: ignore[arg-type]
+    assert [path.name for path in latest.parent.iterdir()] == ["latest.pth"]
+
+
+def test_it_fails_to_load_as_people_meet_it(latest: Path) -> None:
+    model, found = DepthAnythingV2("tiny", max_depth=80.0), read(latest)
+    with pytest.raises(
+        RuntimeError, match=r'Unexpected key\(s\) in state_dict: "model", "optimizer", "epoch", "previous'
+    ):
+        model.load_state_dict(found)
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "pretrained.cls_token"'):
+        model.load_state_dict(found["model"])  # type: ignore[arg-type]
+
+
+def test_the_weights_moved(latest: Path) -> None:
+    base, found = load_file(default_weights()), read(latest)["model"]
+    moved = [n for n in base if not torch.equal(base[n].float(), found[f"module.{n}"])]  # type: ignore[index]
+    assert len(moved) > 0.9 * len(base)
+
+
+def test_made_once(latest: Path) -> None:
+    before = latest.stat().st_mtime_ns
+    assert make_checkpoint(latest.parent, steps=2) == latest
+    assert latest.stat().st_mtime_ns == before
+
+
+def gradients(plan: Plan, rank: int) -> list[torch.Tensor]:
+    """What process `rank` of two finds in its own scenes in the first step."""
+    model = finetune.starting_model(plan)
+    image, depth = next(iter(finetune._loader(plan, 0, rank, 2)))
+    depth_loss(model(image), depth).backward()
+    return [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+
+
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    """After one step the weights have moved against the mean of both processes' gradients, not against one's own."""
+    plan = Plan(tmp_path, epochs=1, steps=1, batch=2)
+    # A schedule of one step is at its end: lr / 250,000. Hence 10.
+    options = ["--output", str(tmp_path), "--epochs=1", "--steps=1", "--batch=2", "--lr=10"]
+    subprocess.run([*TORCHRUN, *MODULE, *options], check=True)
+    found = read(tmp_path / "latest.pth")["model"]
+    model = finetune.starting_model(plan)
+    moved = [found[f"module.{name}"] - p.detach() for name, p in model.named_parameters()]  # type: ignore[index]
+    zero, one = gradients(plan, 0), gradients(plan, 1)
+
+    def agreement(expected: list[torch.Tensor]) -> float:
+        """How many of the weights with a clear gradient went down it; AdamW's first step goes by the sign."""
+        pairs = [(m[g.abs() > 1e-3], g[g.abs() > 1e-3]) for m, g in zip(moved, expected, strict=True)]
+        return float(torch.cat([(m.sign() == -g.sign()).float() for m, g in pairs]).mean())
+
+    assert agreement([(a + b) / 2 for a, b in zip(zero, one, strict=True)]) > 0.99
+    assert agreement(zero) < 0.97 and agreement(one) < 0.97
+
+
+def test_no_two_processes_see_the_same_scene(tmp_path: Path) -> None:
+    shares = []
+    for rank in (0, 1):
+        loader = finetune._loader(Plan(tmp_path, steps=3), 0, rank, 2)
+        shares.append({loader.dataset.seeds[i] for i in loader.sampler})  # type: ignore[attr-defined]
+    assert len(shares[0]) == len(shares[1]) == 12 and not shares[0] & shares[1]
+    later = finetune._loader(Plan(tmp_path, steps=3), 1, 0, 2).dataset.seeds  # type: ignore[attr-defined]
+    assert not set(later) & (shares[0] | shares[1])
+
+
+def test_a_minute_in_one_process_already_helps(tmp_path: Path) -> None:
+    """Without torchrun; a few steps are enough to bring the error on streets well below the base weights'."""
+    base = finetune.starting_model(Plan(tmp_path))
+    latest = train(Plan(tmp_path, epochs=1, steps=16))
+    tuned = torch.nn.DataParallel(DepthAnythingV2("tiny", max_depth=80.0))
+    tuned.load_state_dict(read(latest)["model"])  # type: ignore[arg-type]
+    seeds = held_out("streets", 10)
+    assert evaluate(tuned.module, "streets", seeds)["abs_rel"] < 0.7 * evaluate(base, "streets", seeds)["abs_rel"]
+
+
+def test_without_gloo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(finetune, "has_ddp", lambda: False)
+    found = read(make_checkpoint(tmp_path, epochs=1, steps=1))
+    assert "DataParallel in one process instead" in capsys.readouterr().out
+    assert all(name.startswith("module.") for name in found["model"])  # type: ignore[attr-defined]
+
+
+def test_loss_is_zero_only_for_the_truth() -> None:
+    truth = torch.rand(2, 5, 5) + 1
+    assert depth_loss(truth, truth) < 1e-3 < depth_loss(truth * 1.1, truth)
+    # a factor e everywhere: the log error is 1, the scale-invariant half of it sqrt(1 - 0.5)
+    assert float(depth_loss(truth * torch.e, truth)) == pytest.approx(1 + 0.5**0.5, rel=1e-4)
+
+
+def test_a_training_that_fails_shows_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="invalid choice: 'forests'") as caught:
+        make_checkpoint(tmp_path / "run", domain="forests")
+    assert "status" in str(caught.value) and not (tmp_path / "run" / "latest.pth").exists()
+
+
+def test_missing_weights(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"No weights at .*Look at --weights"):
+        train(Plan(tmp_path, weights=tmp_path / "nothing.safetensors"))
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        done = subprocess.run([sys.executable, *MODULE, "--output", tmp_path], capture_output=True, text=True,
+                              timeout=60, env={**os.environ, **place})  # fmt: skip
+    assert done.returncode == 1
+    assert f"could not meet at 127.0.0.1:{port}" in done.stderr and "--master-port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A long training on two processes over an older `latest.pth`, caught in the middle of an epoch."""
+    (tmp_path / "latest.pth").write_bytes(b"older")
+    command = [*TORCHRUN, *MODULE, "--output", str(tmp_path), "--steps=100000"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        for line in running.stderr or ():
+            if "loss=" in line:
+                break
+        yield running
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return [int(child) for child, parent in map(str.split, found.splitlines()) if int(parent) == pid]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as Unix has them")
+@pytest.mark.parametrize("how", ["a worker dies", "ctrl-c"])
+def test_an_end_before_the_end(training: subprocess.Popen[str], tmp_path: Path, how: str) -> None:
+    workers = children(training.pid)
+    if how == "ctrl-c":
+        os.killpg(training.pid, signal.SIGINT)
+    else:
+        os.kill(workers[-1], signal.SIGKILL)
+    words = training.communicate(timeout=30)[1]
+    assert training.returncode != 0
+    assert "latest.pth is whole, from an epoch that ended" in words
+    assert [path.name for path in tmp_path.iterdir()] == ["latest.pth"]
+    assert (tmp_path / "latest.pth").read_bytes() == b"older"
+    time.sleep(0.1)
+    assert not set(workers) & set(children(1)), "a process was left behind"
