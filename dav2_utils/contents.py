@@ -63,6 +63,8 @@ def _container(lists: Lists) -> Reading | None:
             "training_container", f"the program looks for {words[0]!r}", f"KeyError: {words[0]!r}", len(words) == 1
         )
     names = [bare(name) for name in lists.unexpected]
+    if "param_groups" in names:
+        return Reading("different_model", "an optimizer's state, not a model's", f"its entries are {sample(names)}")
     entries = [name for name in names if "." not in name]
     state = [name for name in entries if name in TRAINING_STATE or name.startswith("optimizer")]
     boxes = [name for name in entries if name in CONTAINER or name.endswith("state_dict")]
@@ -216,8 +218,9 @@ def different(lists: Lists) -> Reading | list[Reading] | None:
             "different_model", lists.model_class, f"layers here and there differ in shape: {sample(list(lists.sizes))}"
         )
     names = lists.missing or lists.unexpected
-    if not names or (lists.missing and not lists.sizes and len({_path(n) for n in names}) > 3 and len(names) < 4):
-        return None
+    scattered = lists.missing and not lists.sizes and len(names) < 4 and len({_path(name) for name in names}) > 3
+    if not names or scattered or (not lists.missing and len(lists.every) < 3):
+        return None  # too little to say
     side = "the model" if lists.missing else "the file"
     return Reading("different_model", "another version, option or class", f"only {side} has {sample(names)}")
 

@@ -31,9 +31,13 @@ class Lists:
 
     def __init__(self, message: Message) -> None:
         looked_for = [name for name in message.key_errors if "." in name]
-        self.every = [*message.missing, *message.unexpected, *message.size_mismatch, *looked_for]
-        self.missing = [name for name in [*message.missing, *looked_for] if not bookkeeping(name)]
-        self.unexpected = [name for name in message.unexpected if not bookkeeping(name)]
+        missing, unexpected = [*message.missing, *looked_for], message.unexpected
+        self.every = [*missing, *unexpected, *message.size_mismatch]
+        paired = set(unexpected) & {end for name in missing for end in _endings(name)} or (
+            set(missing) & {end for name in unexpected for end in _endings(name)}
+        )  # the same entry under a prefix tells of the prefix, even where it is bookkeeping
+        self.missing = [name for name in missing if paired or not bookkeeping(name)]
+        self.unexpected = [name for name in unexpected if paired or not bookkeeping(name)]
         self.sizes = message.size_mismatch
         self.key_errors, self.model_class, self.complete = message.key_errors, message.model_class, message.complete
         self.text = message.squeezed.lower()

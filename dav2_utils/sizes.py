@@ -14,7 +14,7 @@ from .architecture import ENCODERS, table_for
 from .keys import bare
 from .messages import Shape
 from .relations import Lists, Reading, bookkeeping, sample
-from .vocabulary import BLOCKS, GEOMETRY, HEADS
+from .vocabulary import BLOCKS, GEOMETRY, HEADS, WIDTHS
 
 Pair = tuple[Shape, Shape]
 
@@ -24,7 +24,7 @@ def by_sizes(lists: Lists) -> Reading | list[Reading] | None:
     sizes = {bare(name): pair for name, pair in lists.sizes.items() if pair[0] != pair[1]}
     if not sizes:
         return None
-    for rule in (_sharded, _known_encoder, _geometry, _one_ratio, _one_difference, _last_layers):
+    for rule in (_sharded, _known_encoder, _width, _geometry, _one_ratio, _one_difference, _last_layers):
         if found := rule(sizes, lists):
             return found
     return None
@@ -82,17 +82,34 @@ def _geometry(sizes: dict[str, Pair], lists: Lists) -> Reading | None:
 
 
 def _geometric(name: str, file: Shape, model: Shape) -> str:
-    if GEOMETRY.search(name):
-        return "image size"
-    if len(file) != len(model) or len(file) < 4:
+    """What a pair of shapes is the mark of: image size, patch size, channels; empty for none of them."""
+    if len(file) != len(model):
         return ""
     differ = [i for i, (a, b) in enumerate(zip(file, model, strict=True)) if a != b]
-    embedding = re.search(r"patch_embed|conv_proj|patch_embeddings|to_patch", name)
-    if embedding and min(differ) >= 2:
+    if GEOMETRY.search(name):
+        return "image size" if len(file) < 3 or len(file) - 1 not in differ or len(differ) > 1 else ""
+    if len(file) < 4:
+        return ""
+    if _PATCHES.search(name) and min(differ) >= 2:
         return "patch size"
     few = all(max(file[i], model[i]) <= 16 for i in differ)
-    first = embedding or not re.search(r"\.[1-9]\d*\.", name)
-    return "channels" if few and (differ == [1] and first) else ""
+    first = _PATCHES.search(name) or not re.search(r"\.[1-9]\d*\.", name)
+    return "channels" if few and differ == [1] and first else ""
+
+
+_PATCHES = re.compile(r"patch_?embed|conv_proj|to_patch")
+
+
+def _width(sizes: dict[str, Pair], lists: Lists) -> Reading | None:
+    """A token, a position table or a patch embedding whose width is that of another vision transformer."""
+    for name, (file, model) in sizes.items():
+        axis = 0 if _PATCHES.search(name) else -1
+        if (GEOMETRY.search(name) or _PATCHES.search(name) or "cls_token" in name) and len(file) == len(model) > 2:
+            rest = [pair for i, pair in enumerate(zip(file, model, strict=True)) if i != axis % len(file)]
+            if file[axis] != model[axis] and {file[axis], model[axis]} <= WIDTHS and all(a == b for a, b in rest):
+                widths = f"tokens of {file[axis]} channels in the file, {model[axis]} in the model"
+                return Reading("wrong_encoder", widths, f"{name}: {_pair({name: (file, model)})}")
+    return None
 
 
 def _one_ratio(sizes: dict[str, Pair], lists: Lists) -> Reading | None:
@@ -108,7 +125,7 @@ def _one_ratio(sizes: dict[str, Pair], lists: Lists) -> Reading | None:
     kernels = any(_kernel(*pair) for pair in sizes.values())
     if 5 * len(fitting) < 4 * len(sizes) or len(kinds) < 2 or 2 * len(in_blocks) < len(fitting) or kernels:
         return None
-    if all("downsample" in name for name in fitting):
+    if all("downsample" in name for name in fitting) or all("decoder" in name for name in fitting):
         return None
     side = "the file's is larger" if ratio > 1 else "the model's is larger"
     return Reading("wrong_encoder", f"widths differ by {ratio}: {side}",

@@ -66,7 +66,7 @@ GEOMETRY = re.compile(
 )
 #: Numbers of blocks at which known vision transformers end, and their token widths.
 DEPTHS = frozenset({12, 24, 32, 40})
-WIDTHS = frozenset({192, 384, 768, 1024, 1280, 1408, 1536, 1664, 4096} | {96, 128, 256, 512})
+WIDTHS = frozenset({192, 384, 768, 1024, 1280, 1408, 1536, 1664})
 BLOCKS = words("""
     blocks block layers layer resblocks h stages encoder_layer
 """)
