@@ -75,12 +75,17 @@ class Storage:
 
 
 class Tensor:
-    """One tensor as its pickle describes it: name, shape and dtype, never its numbers."""
+    """One tensor as its pickle describes it: shape, dtype, and where its numbers lie, never the numbers themselves.
 
-    __slots__ = ("info",)
+    `storage` is None where no bytes in the file belong to it (meta, sparse); `offset` and `stride` count elements.
+    """
 
-    def __init__(self, info: TensorInfo) -> None:
-        self.info = info
+    __slots__ = ("info", "offset", "storage", "stride")
+
+    def __init__(
+        self, info: TensorInfo, storage: Storage | None = None, offset: int = 0, stride: tuple[int, ...] = ()
+    ) -> None:
+        self.info, self.storage, self.offset, self.stride = info, storage, offset, stride
 
 
 class OtherKey:
@@ -136,7 +141,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: str) -> Te
     each = BYTES_PER_ELEMENT.get(dtype)
     if each and storage.bytes is not None and 0 not in shape and (last + 1) * each > storage.bytes:
         raise BadTensor(f"a tensor of shape {shape} is larger than the {storage.bytes:,} bytes that it lies in")
-    return Tensor(TensorInfo(shape, dtype))
+    return Tensor(TensorInfo(shape, dtype), storage, offset, tuple(stride))
 
 
 def _typed(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor:
