@@ -10,7 +10,7 @@ from typing import Any
 
 from .architecture import ENCODERS, infer_encoder, table_for
 from .causes import CauseFound as CauseFound
-from .checkpoint import Checkpoint, NotACheckpoint, WeightSet, inspect_file
+from .checkpoint import Checkpoint, NotACheckpoint, NoWeights, WeightSet, inspect_file
 from .checkpoint import select as choose
 from .keys import WRAPPERS, CheckpointError, PrefixError, Table, TensorInfo, rename_map, wrappers_in
 from .leftovers import Leftovers, cause, causes_of, droppable, transformers_encoder
@@ -30,14 +30,14 @@ def diagnose(source: Any, target: Any = None, select: str | None = None) -> Diag
     """
     try:
         opened = _open(source)
-    except NotACheckpoint as error:
+        chosen = choose(opened, select)
+    except (NotACheckpoint, NoWeights) as error:
         return _unreadable(source, error)
-    chosen = choose(opened, select)
     encoder = infer_encoder(chosen.table) or transformers_encoder(chosen.table)
     goal, label = _target(target, encoder, chosen.table)
     result = Diagnosis("no target", encoder, file=_path(source), target=label, format=opened.format)
     result.path = chosen.path
-    _container(result, opened, chosen.path)
+    _container(result, opened, chosen)
     try:
         result.rename = rename_map(chosen.table, goal)
     except PrefixError as error:
@@ -112,20 +112,25 @@ def _target(target: Any, encoder: str | None, found: Table) -> tuple[Table | Non
 
 def _path(source: Any) -> str | None:
     if isinstance(source, Checkpoint):
-        return str(source.file)
+        return None if source.format == "memory" else str(source.file)
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
 
 
-def _container(result: Diagnosis, opened: Checkpoint, path: tuple[str, ...]) -> None:
-    """What stands between the file and the chosen set of weights."""
-    if not path:
-        return
+def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None:
+    """What stands between the file and the chosen set of weights: objects that are code, and containers."""
     others = ", ".join(list(opened.other_entries)[:6])
-    result.steps.append(Step("unwrap", path=path))
-    result.causes.append(cause(
-        "training_container", " > ".join(path),
-        f"the tensors are inside {' > '.join(map(repr, path))}{others and ', beside ' + others}", "", True,
-    ))  # fmt: skip
+    strange = f"the pickle names {', '.join(opened.globals[:4])}{', ...' if len(opened.globals) > 4 else ''}"
+    readable = opened.format == "torch-zip"
+    do = "`dav2 fix` takes the weights out without running anything in the file." if readable else ""
+    if chosen.module:
+        result.causes.append(cause("whole_model", chosen.module, strange, do, readable))
+    elif opened.globals:
+        result.causes.append(cause("refused_pickle", ", ".join(opened.globals[:2]), strange, do, readable))
+    if chosen.path:
+        where = f"the tensors are inside {' > '.join(map(repr, chosen.path))}{others and ', beside ' + others}"
+        result.causes.append(cause("training_container", " > ".join(chosen.path), where, "", True))
+    if chosen.path or opened.globals:
+        result.steps.append(Step("unwrap", path=chosen.path))
 
 
 def _prefixes(result: Diagnosis, table: Table) -> None:
@@ -177,7 +182,7 @@ def _compare(result: Diagnosis, found: Table, target: Table) -> None:
         {"name": name, "file": list(found[name].shape), "model": list(target[name].shape)}
         for name in left.size_mismatch
     ]
-    complete = left.nothing and bool(left.matched)
+    complete = left.nothing and bool(left.matched) and all(c.repairable_by_renaming for c in result.causes)
     result.verdict = ("repairable" if result.steps else "loads") if complete else "not repairable"
     result._target = target
     if infer_encoder(target):
@@ -188,7 +193,7 @@ _UNREADABLE = {"empty": "empty_file", "truncated": "truncated_file", "torchscrip
                "torch-tar": "legacy_format", "torch-legacy": "legacy_format"}  # fmt: skip
 
 
-def _unreadable(source: Any, error: NotACheckpoint) -> Diagnosis:
+def _unreadable(source: Any, error: NotACheckpoint | NoWeights) -> Diagnosis:
     name = _UNREADABLE.get(error.format, "not_a_checkpoint")
     found = cause(name, error.format, error.found, error.do)
     return Diagnosis("unreadable", causes=[found], file=_path(source), format=error.format)

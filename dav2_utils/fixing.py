@@ -18,8 +18,8 @@ from .checkpoint import Checkpoint, NotACheckpoint, PathError, human, inspect_fi
 from .diagnosis import Diagnosis, diagnose
 from .impostors import printable
 from .keys import CheckpointError
-from .reading import facts_path, read_facts, read_tensors, tensors_in, walk
-from .stripping import StateDict, renamed
+from .reading import facts_path, read_facts, read_set, read_tensors, tensors_in, walk
+from .stripping import StateDict, compact, renamed
 from .verdict import Step
 from .writing import (
     WriteError,
@@ -164,7 +164,7 @@ def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
     if diagnosis.verdict == "not repairable" or collides:
         worst = next((found for found in diagnosis.causes if not found.repairable_by_renaming), None)
         why = f"{worst.detail or worst.title}: {worst.evidence}. {worst.remedy}" if worst else "the tables differ"
-        return replace(done, status="refused", reason=why[0].upper() + why[1:])
+        return replace(done, status="refused", steps=[], reason=why[0].upper() + why[1:])
     if not steps and not wish.must_write:
         return done
     done.target = str(wish.target)
@@ -191,11 +191,12 @@ def _facts(diagnosis: Diagnosis, steps: list[Step], max_depth: float | None, sou
 def _write(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish, facts: dict[str, Any]) -> dict[str, Any]:
     """Write, read back, compare, name. Gives what `Repair` wants to know of it."""
     path = diagnosis.path
-    content = read_tensors(opened)
-    state = renamed(walk(content, path), diagnosis.rename)
-    for name, tensor in state.items():
-        state[name] = tensor.detach()
-    whole = _put(content, path, state) if wish.keep_training_state else state
+    if wish.keep_training_state:
+        content = read_tensors(opened)
+        state = renamed(walk(content, path), diagnosis.rename)
+        whole = _put(content, path, state)
+    else:
+        whole = state = compact(renamed(read_set(opened, path), diagnosis.rename))
     require_space(wish.target.parent, sum(tensor.nbytes for _, tensor in tensors_in(whole)))
     backup = None
     with replacing(wish.target, like=opened.file, overwrite=wish.in_place or wish.force) as temporary:

@@ -11,8 +11,12 @@ from typing import Any
 
 import torch
 
+from .archives import ArchiveError, data_start, read_directory, read_record
 from .checkpoint import Checkpoint
-from .keys import CheckpointError
+from .formats import read_content
+from .keys import BYTES_PER_ELEMENT, CheckpointError, TensorInfo
+from .placeholders import Tensor as Described
+from .weightsets import find_sets
 
 FACTS = ("encoder", "depth", "max_depth", "torch", "dav2_utils", "steps", "source", "fingerprint")
 
@@ -45,6 +49,64 @@ def read_tensors(opened: Checkpoint) -> Any:
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(f"torch cannot read {opened.file}: {error}", do="Download or copy it again") from error
+
+
+def read_set(opened: Checkpoint, path: tuple[str, ...]) -> Mapping[str, Any]:
+    """The set of weights under `path`, from files too that `weights_only=True` refuses, with nothing in them run.
+
+    Raises as `read_tensors` does.
+    """
+    try:
+        content: Mapping[str, Any] = walk(read_tensors(opened), path)
+        return content
+    except RefusedPickle:
+        found = _read_beside_the_pickle(opened, path) if opened.format == "torch-zip" else None
+        if not found:
+            raise
+        return found
+
+
+class _Located(TensorInfo):
+    """A shape and dtype that remembers the description it came from."""
+
+    described: Described
+
+
+def _located(value: Any) -> TensorInfo | None:
+    if not isinstance(value, Described):
+        return None
+    info = _Located(*value.info)
+    info.described = value
+    return info
+
+
+def _read_beside_the_pickle(opened: Checkpoint, path: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """The tensors, mapped from the places that the pickle describes; empty where one of them has no such place."""
+    sets, _ = find_sets(read_content(opened.file).value, _located)
+    table = next((weights.table for weights in sets if weights.path == path), {})
+    tensors, storages = {}, dict[str, torch.UntypedStorage]()
+    try:
+        with opened.file.open("rb") as file:
+            records = {name.partition("/")[2]: record for name, record in read_directory(file, opened.bytes).items()}
+            if "byteorder" in records and read_record(file, records["byteorder"], 100) != b"little":
+                return {}
+            mapped = torch.UntypedStorage.from_file(str(opened.file), False, opened.bytes)
+            for name, info in table.items():
+                one = info.described if isinstance(info, _Located) else None
+                if one is None or one.storage is None or info.dtype not in BYTES_PER_ELEMENT or "complex" in info.dtype:
+                    return {}
+                key = one.storage.key
+                if key not in storages:
+                    record = records[f"data/{key}"]
+                    start = data_start(file, record)
+                    if record.method != 0:
+                        return {}
+                    storages[key] = mapped[start : start + record.size]
+                empty = torch.empty(0, dtype=getattr(torch, info.dtype))
+                tensors[name] = empty.set_(storages[key], one.offset, info.shape, one.stride)
+    except (ArchiveError, KeyError, RuntimeError):
+        return {}
+    return tensors
 
 
 def _numbers(names: list[str]) -> list[Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from . import __version__
-from .checkpoint import inspect_file
+from .checkpoint import Checkpoint, inspect_file
 from .diagnosis import Diagnosis, diagnose
 from .fixing import Repair as Repair
 from .fixing import fix_file as fix_file
@@ -22,7 +22,7 @@ from .fixing import fix_many as fix_many
 from .fixing import prove
 from .keys import CheckpointError
 from .model import DepthAnythingV2
-from .reading import facts_path, read_facts, read_tensors, walk
+from .reading import facts_path, read_facts, read_set
 from .stripping import StateDict, renamed
 from .stripping import clean_state_dict as clean_state_dict
 from .stripping import strip_wrappers as strip_wrappers
@@ -64,7 +64,7 @@ def load_model(
         )
     depth = max_depth if max_depth is not None else facts.get("max_depth", official_depth)
     _warn(facts, found.encoder, depth)
-    state = _state(found, read_tensors(opened))
+    state = _state(found, opened)
     with torch.device("meta"):  # shapes alone: no memory, no random numbers
         model = DepthAnythingV2(
             found.target or "",
@@ -88,11 +88,11 @@ def _official(path: str | os.PathLike[str]) -> tuple[Path, float | None]:
     return Path(path), None
 
 
-def _state(found: Diagnosis, content: Any) -> StateDict:
+def _state(found: Diagnosis, opened: Checkpoint) -> StateDict:
     """The tensors that `found` speaks of, under their new names. Raises `DoesNotFit` unless they fit completely."""
     if found.verdict not in ("loads", "repairable") or not found.matched:
         raise DoesNotFit(found)
-    return renamed(walk(content, found.path), found.rename)
+    return renamed(read_set(opened, found.path), found.rename)
 
 
 def _warn(facts: Mapping[str, Any], encoder: str | None, max_depth: float | None) -> None:
@@ -120,7 +120,7 @@ def load_into(model: nn.Module, path: str | os.PathLike[str], select: str | None
     """
     opened = inspect_file(path)
     found = diagnose(opened, model, select)
-    state = _state(found, read_tensors(opened))
+    state = _state(found, opened)
     _warn(read_facts(opened), None, getattr(_inner(model), "max_depth", None))
     model.load_state_dict(state, strict=True)
     return Repair(str(path), "loaded", steps=found.steps, tensors=found.matched, fingerprint=fingerprint(state))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -52,6 +52,21 @@ def renamed(state_dict: Mapping[str, Any], mapping: Mapping[str, str]) -> Ordere
         moved = OrderedDict((_moved(path, paths), entry) for path, entry in metadata.items())
         result._metadata = moved  # type: ignore[attr-defined]
     return result
+
+
+def compact(state: StateDict) -> StateDict:
+    """`state` with plain tensors, and a small tensor that is a view into a large storage with a storage of its own.
+
+    torch.save writes whole storages; tensors that share one still do, unless most of it belonged to none of them.
+    """
+    needed: Counter[int] = Counter()
+    for tensor in state.values():
+        needed[tensor.untyped_storage().data_ptr()] += tensor.nbytes
+    for name, tensor in state.items():
+        storage = tensor.untyped_storage()
+        large = storage.nbytes() > 2 * needed[storage.data_ptr()] + 4096
+        state[name] = tensor.detach().clone() if large else tensor.detach()
+    return state
 
 
 def _is_extra(name: Any) -> bool:

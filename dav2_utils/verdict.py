@@ -39,12 +39,12 @@ class Step:
 
     def __str__(self) -> str:
         if self.do == "unwrap":
-            return f"take the weights out of {' > '.join(map(repr, self.path))}"
+            return f"take the weights out of {' > '.join(map(repr, self.path)) or 'the pickled objects'}"
         if self.do == "drop":
             count = len(self.names)
             return f"leave out {count} surplus {'entry' if count == 1 else 'entries'} ({_some(self.names)})"
         words = ("put", "into") if self.do == "add" else ("take", "off")
-        return f"{words[0]} '{self.token}.' {words[1]} {self.keys} names"
+        return f"{words[0]} '{self.token}.' {words[1]} {self.keys} name{'s' if self.keys != 1 else ''}"
 
 
 @dataclass
