@@ -15,8 +15,9 @@ PACKAGE = Path(dav2_utils.__file__).parent
 ROOMS = [
     "keys", "environment", "architecture", "placeholders", "pickles", "archives", "impostors",
     "formats", "weightsets", "checkpoint", "messages", "vocabulary", "relations", "sizes",
-    "contents", "signs", "causes", "diagnosis",
-    "keytable", "explanation", "dinov2", "model", "pictures", "hub", "raycast", "scenes", "writing", "repair",
+    "contents", "signs", "causes", "leftovers", "verdict", "diagnosis",
+    "keytable", "explanation", "dinov2", "model", "pictures", "hub", "raycast", "scenes", "writing",
+    "stripping", "reading", "fixing", "repair",
     "training", "finetune", "plots", "clinic", "widgets", "notebook", "cli",
 ]  # fmt: skip
 LIGHT = ROOMS[: ROOMS.index("explanation") + 1]
