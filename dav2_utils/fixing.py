@@ -22,6 +22,7 @@ from .reading import facts_path, read_facts, read_set, read_tensors, tensors_in,
 from .stripping import StateDict, compact, renamed
 from .verdict import Step
 from .writing import (
+    AlreadyThere,
     WriteError,
     fingerprint,
     identical,
@@ -168,9 +169,11 @@ def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
     if not steps and not wish.must_write:
         return done
     done.target = str(wish.target)
-    if wish.target.exists() and not wish.in_place and (not wish.force or wish.target.samefile(opened.file)):
-        again = wish.target.samefile(opened.file)
-        raise WriteError(f"{wish.target} is there already", do="Use --in-place" if again else "Use --force or --output")
+    if wish.target.exists() and not wish.in_place:
+        if wish.target.samefile(opened.file):
+            raise AlreadyThere(wish.target, "It is the source itself: use --in-place, which keeps a backup")
+        if not wish.force:
+            raise AlreadyThere(wish.target)
     if wish.dry_run:
         return replace(done, status="would fix")
     facts = read_facts(opened) | _facts(diagnosis, steps, wish.max_depth, opened.file.name)

@@ -40,12 +40,21 @@ class WriteError(CheckpointError):
     kind = "write"
 
 
+class AlreadyThere(CheckpointError):
+    """The target exists, and nobody said that it may be overwritten."""
+
+    kind = "exists"
+
+    def __init__(self, target: Path, do: str = "Use --force to overwrite it, or --output for another place") -> None:
+        super().__init__(f"{target} is there already", do=do)
+
+
 @contextlib.contextmanager
 def replacing(target: Path, like: Path | None = None, overwrite: bool = False) -> Iterator[Path]:
     """Gives a path beside `target` to write to; at the end of the block that file becomes `target`, whole, at once.
 
     The permissions are those of `like`, or what a new file has by the umask. Raises `WriteError`, with nothing left
-    behind, for whatever goes wrong with the disk, and when `target` exists and `overwrite` is False.
+    behind, for whatever goes wrong with the disk, and `AlreadyThere` when `target` exists and `overwrite` is False.
     """
     temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
@@ -57,7 +66,7 @@ def replacing(target: Path, like: Path | None = None, overwrite: bool = False) -
         _name(temporary, target, overwrite)
         _flush(target.parent)
     except FileExistsError as error:
-        raise WriteError(f"{target} is there already", do="Use --force to overwrite it, or --output") from error
+        raise AlreadyThere(target) from error
     except (OSError, RuntimeError) as error:  # RuntimeError: what torch makes of a full disk
         raise WriteError(
             f"{target} could not be written: {error}",
