@@ -31,8 +31,8 @@ model_configs: dict[str, dict[str, Any]] = {
 }
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures: RGB, values from 0 to 1
-PICTURE_LIMIT = 64_000_000  # pixels of a picture; preparing it takes 50 bytes for each
-NETWORK_LIMIT = 4_200_000  # pixels that go into the network, about 2,050 x 2,050
+PICTURE_LIMIT = 64_000_000  # pixels of a picture; preparing it takes 24 bytes for each, 1.5 GB
+NETWORK_LIMIT = 4_200_000  # pixels in the network, about 2,050 x 2,050; vits takes 2.6 GB for that
 
 
 class InputError(CheckpointError, ValueError):
