@@ -12,7 +12,7 @@ from .architecture import ENCODERS, infer_encoder, table_for
 from .causes import CauseFound as CauseFound
 from .checkpoint import Checkpoint, NotACheckpoint, NoWeights, WeightSet, inspect_file
 from .checkpoint import select as choose
-from .keys import WRAPPERS, CheckpointError, PrefixError, Table, TensorInfo, rename_map, wrappers_in
+from .keys import WRAPPERS, CheckpointError, PrefixError, Table, TensorInfo, bare, rename_map, wrappers_in
 from .leftovers import Leftovers, cause, causes_of, droppable, transformers_encoder
 from .verdict import UNKNOWABLE
 from .verdict import Diagnosis as Diagnosis
@@ -139,23 +139,28 @@ def _prefixes(result: Diagnosis, table: Table) -> None:
     come: Counter[str] = Counter()
     for old, new in result.rename.items():
         if old != new:
-            before, after = Counter(old.split(".")), Counter(new.split("."))
-            gone.update((before - after).keys())
-            come.update((after - before).keys())
+            gone.update(_lost(old, new))
+            come.update(_lost(new, old))
     wrappers = [token for token in dict.fromkeys(wrappers_in(table)) if token in gone]
     outer = [token for token in gone if token not in WRAPPERS]
     result.steps += [Step("strip", token=token, keys=gone[token]) for token in [*wrappers, *outer]]
     result.steps += [Step("add", token=token, keys=count) for token, count in come.items()]
     if wrappers:
-        result.causes.append(_prefix("wrapper_prefix", ", around ".join(reversed([WRAPPERS[w] for w in wrappers])),
-                                     wrappers, gone, len(table)))  # fmt: skip
+        around = ", around ".join(reversed([WRAPPERS[token] for token in wrappers]))
+        result.causes.append(_prefix("wrapper_prefix", around, wrappers, gone, len(table)))
     if outer:
-        result.causes.append(_prefix("outer_module_prefix", ".".join(outer), outer, gone, len(table)))
-    for name, tokens in (("model_is_wrapped", [t for t in come if t in WRAPPERS]),
-                         ("missing_outer_prefix", [t for t in come if t not in WRAPPERS])):  # fmt: skip
-        if tokens:
-            result.causes.append(cause(name, ".".join(tokens), f"the model has '{'.'.join(tokens)}.' in "
-                                       f"{come[tokens[0]]} names, the file does not", "", True))  # fmt: skip
+        result.causes.append(_prefix("outer_module_prefix", ", ".join(outer), outer, gone, len(table)))
+    for token, count in come.items():
+        name = "model_is_wrapped" if token in WRAPPERS else "missing_outer_prefix"
+        seen = f"the model has '{token}.' in {count} names where the file does not"
+        result.causes.append(cause(name, token, seen, "", True))
+
+
+def _lost(name: str, other: str) -> set[str]:
+    """What `name` has and `other` has not: wrapper components, and an attribute prefix in one piece."""
+    parts = Counter(name.split(".")) - Counter(other.split("."))
+    outer = bare(name)[: -len(bare(other)) - 1]
+    return {part for part in parts if part in WRAPPERS} | ({outer} if outer else set())
 
 
 def _prefix(name: str, detail: str, tokens: list[str], counts: Counter[str], total: int) -> CauseFound:

@@ -120,11 +120,13 @@ def rename_map(
     for token in components or ():
         _must_occur(token, old)
     if target is None:
-        new = _first_one_to_one(old, [[bare(name, tokens) for name in old], _without_front(old, tokens)])
+        fronts_off = _without_front(old, tokens)
+        new = _first_one_to_one(
+            old, [[bare(name, tokens) for name in old], *([fronts_off] if fronts_off != old else [])]
+        )
     else:
         new = _onto(old, set(target), tokens, outer=components is None)
-    for token in components or ():
-        _must_have_gone(token, old, new)
+    _must_have_gone(components or (), old, new)
     return dict(zip(old, new, strict=True))
 
 
@@ -251,16 +253,16 @@ def _must_occur(token: str, names: list[str]) -> None:
         )
 
 
-def _must_have_gone(token: str, old: list[str], new: list[str]) -> None:
-    def count(name: str) -> int:
-        return name.split(".")[:-1].count(token)
-
-    if not any(count(before) > count(after) for before, after in zip(old, new, strict=True)):
-        kept = [repr(name) for name in new if count(name)]
-        raise PrefixError(
-            f"The component {token!r} is part of the target's own names: {', '.join(kept[:3])}",
-            do="Leave it where it is",
-        )
+def _must_have_gone(components: Iterable[str], old: list[str], new: list[str]) -> None:
+    for token in components:
+        kept = [name for name, now in zip(old, new, strict=True) if name == now and token in name.split(".")[:-1]]
+        if not any(
+            name.split(".").count(token) > now.split(".").count(token) for name, now in zip(old, new, strict=True)
+        ):
+            listed = ", ".join(map(repr, kept[:3]))
+            raise PrefixError(
+                f"The component {token!r} is part of the target's own names: {listed}", do="Leave it there"
+            )
 
 
 _NUMBER = re.compile(r"(?<![^.])([0-9]{1,9})(?![^.])")  # a whole component made of digits

@@ -1,0 +1,198 @@
+"""Two tables in, causes and steps out: every cause of one file at once, and never a step that is a guess."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dav2_utils.architecture import table_for
+from dav2_utils.causes import CAUSES
+from dav2_utils.checkpoint import inspect_file
+from dav2_utils.diagnosis import diagnose, table_of
+from dav2_utils.keys import CheckpointError, Table, TensorInfo
+
+VITS, VITL = table_for("vits"), table_for("vitl")
+ONE = TensorInfo((1,))
+
+
+def under(prefix: str, table: Table) -> Table:
+    return {prefix + name: info for name, info in table.items()}
+
+
+def encoder_of(table: Table, prefix: str = "pretrained.") -> Table:
+    return {prefix + name[11:]: info for name, info in table.items() if name.startswith("pretrained.")}
+
+
+def transformers(table: Table) -> Table:
+    """The encoder's blocks with the names that the library transformers gives them (q, k and v apart)."""
+    found: Table = {"backbone.embeddings.patch_embeddings.projection.weight": TensorInfo((384, 3, 14, 14))}
+    for i in range(12):
+        for part in ("query", "key", "value"):
+            found[f"backbone.encoder.layer.{i}.attention.attention.{part}.weight"] = TensorInfo((384, 384))
+    return found | {"neck.fusion_stage.layers.0.projection.weight": TensorInfo((64, 64, 1, 1))}
+
+
+BN = {"a.weight": ONE, "a.num_batches_tracked": TensorInfo((), "int64")}
+
+# source, target, verdict, causes, what the steps do
+CASES: dict[str, tuple[Any, Any, str, list[str], list[str]]] = {
+    "clean": (VITS, None, "loads", [], []),
+    "training file": ({"model": under("module.", VITL), "epoch": 1}, None, "repairable",
+                      ["training_container", "wrapper_prefix"], ["unwrap", "strip"]),
+    "two wrappers": (under("module._orig_mod.", VITS), "vits", "repairable", ["wrapper_prefix"], ["strip", "strip"]),
+    "lightning": ({"state_dict": under("model._orig_mod.", VITS) | {"loss.weight": ONE}}, None, "repairable",
+                  ["training_container", "wrapper_prefix", "outer_module_prefix"],
+                  ["unwrap", "strip", "strip", "drop"]),
+    "averaged model": ({"n_averaged": TensorInfo((), "int64")} | under("module.", VITS), None, "repairable",
+                       ["wrapper_prefix", "bookkeeping_buffers"], ["strip", "drop"]),
+    "wrapped model": (VITS, under("module.", VITS), "repairable", ["model_is_wrapped"], ["add"]),
+    "part of a model": (VITS, under("core.core.", VITS), "repairable", ["missing_outer_prefix"], ["add"]),
+    "part of more": (VITS, under("core.", VITS) | {"bins.w": ONE}, "not repairable", ["missing_outer_prefix"], []),
+    "wrong encoder": (under("module.", VITS), "vitl", "not repairable", ["wrapper_prefix", "wrong_encoder"], ["strip"]),
+    "wrong encoder, larger": (VITL, VITS, "not repairable", ["wrong_encoder"], []),
+    "DINOv2": (encoder_of(VITL, ""), "vitl", "not repairable", ["backbone_only"], []),
+    "encoder alone": (encoder_of(VITL), None, "not repairable", ["backbone_only"], []),
+    "head alone": ({n: i for n, i in VITS.items() if n.startswith("depth_head")}, None, "not repairable",
+                   ["different_model"], []),
+    "transformers": (under("module.", transformers(VITS)), None, "not repairable",
+                     ["wrapper_prefix", "other_naming"], ["strip"]),
+    "another size": (VITS | {"pretrained.pos_embed": TensorInfo((1, 1025, 384))}, None, "not repairable",
+                     ["input_geometry"], []),
+    "another head": (VITS | {f"depth_head.scratch.layer{i}_rn.weight": TensorInfo((99, 9, 3, 3)) for i in range(1, 5)},
+                     None, "not repairable", ["different_model"], []),
+    "one head more": (VITS | {"cls.weight": ONE}, None, "not repairable", ["extra_head"], []),
+    "another model": ({f"layer{i}.weight": ONE for i in range(9)}, "vits", "not repairable", ["different_model"], []),
+    "teacher and student": (under("student.", VITS) | under("teacher.", VITS), "vits", "not repairable",
+                            ["ema_copy"], []),
+    "two of a name": ({"w": ONE, "module.w": ONE}, {"w": ONE}, "not repairable", ["duplicate_names"], []),
+    "flat shards": ({"_fsdp_wrapped_module._flat_param": TensorInfo((99,))}, "vits", "not repairable",
+                    ["wrapper_prefix", "flat_parameters"], ["strip"]),
+    "counters too many": (BN, {"a.weight": ONE}, "repairable", ["bookkeeping_buffers"], ["drop"]),
+    "counters too few": ({"a.weight": ONE}, BN, "not repairable", ["bookkeeping_buffers"], []),
+    "LoRA": ({"base_model.model.a.lora_A.weight": ONE}, "vits", "not repairable", ["adapter_weights"], []),
+    "no target": (under("module.", {"a.w": ONE}), None, "no target", ["wrapper_prefix"], ["strip"]),
+    "no target, no prefix": ({"a.w": ONE}, None, "no target", [], []),
+    "no target, collision": ({"a.w": ONE, "a.module.w": ONE}, None, "no target", ["duplicate_names"], []),
+    "the model's own component": ({"l.module.w": ONE}, {"l.module.w": ONE}, "loads", [], []),
+    "built with options": (table_for("vits", use_bn=True, use_clstoken=True), None, "loads", [], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_causes_and_steps(case: str) -> None:
+    source, target, verdict, causes, steps = CASES[case]
+    found = diagnose(source, target)
+    assert found.verdict == verdict, str(found)
+    assert [one.cause for one in found.causes] == causes
+    assert [step.do for step in found.steps] == steps
+    assert all(one.evidence and one.remedy for one in found.causes)
+    complete = found.expected == found.matched and not found.unexpected
+    assert (verdict in ("loads", "repairable")) == (complete and bool(found.expected))
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["verdict"] == verdict
+    assert len(str(found).splitlines()) <= 30 and max(map(len, str(found).splitlines())) < 700
+    assert "<script" not in found._repr_html_() and "✓⚠✗?".find(str(found)[0]) >= 0
+
+
+def test_evidence_has_counts() -> None:
+    found = diagnose({"model": under("module.", VITL), "optimizer": {}, "epoch": 1})
+    container, prefix = found.causes
+    assert "'model'" in container.evidence and "optimizer, epoch" in container.evidence
+    assert "407 of 407" in prefix.evidence and prefix.detail == "DataParallel or DistributedDataParallel"
+    assert [step.to_dict() for step in found.steps] == [
+        {"do": "unwrap", "path": ["model"]},
+        {"do": "strip", "token": "module", "keys": 407},
+    ]
+    assert (found.expected, found.matched, found.encoder) == (407, 407, "vitl")
+    assert found.cannot_be_known == ["metric or relative", "max_depth", "V1 or V2"]
+
+
+def test_a_wrong_encoder_is_one_line_and_not_236() -> None:
+    found = diagnose(VITS, "vitl")
+    assert "this is a vits file, your model is vitl" in str(found)
+    assert len(found.size_mismatch) == 236 and len(found.missing) == 168 and len(str(found)) < 2500
+    assert found.size_mismatch[0] == {"name": "pretrained.cls_token", "file": [1, 1, 384], "model": [1, 1, 1024]}
+
+
+def test_nothing_is_said_of_depth_where_it_does_not_matter() -> None:
+    assert diagnose({"a.w": ONE}, {"a.w": ONE}).cannot_be_known == []
+
+
+@pytest.fixture
+def net() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+
+
+def test_sources_and_targets_of_every_kind(net: torch.nn.Module, tmp_path: Path) -> None:
+    path, other = tmp_path / "a.pth", tmp_path / "b.pth"
+    torch.save({"model": torch.nn.DataParallel(net).state_dict()}, path)
+    torch.save(net.state_dict(), other)
+    sources = [path, str(path), inspect_file(path), torch.load(path, weights_only=True), torch.nn.DataParallel(net)]
+    for source in sources:
+        for target in (net, other, str(other), net.state_dict(), table_of(other)):
+            found = diagnose(source, target)
+            assert found.verdict == "repairable" and found.matched == 7
+            assert diagnose(target, target).verdict == "loads"
+    assert table_of("tiny") == table_for("tiny")
+    assert table_of(net)["1.num_batches_tracked"] == TensorInfo((), "int64")
+    for nothing in ({}, {"epoch": 1}, 3):
+        with pytest.raises(CheckpointError):
+            table_of(nothing)
+    with pytest.raises(CheckpointError, match="vits"):
+        diagnose(path, "vitx")
+    with pytest.raises(CheckpointError) as error:
+        diagnose(tmp_path / "nowhere.pth")
+    assert error.value.kind == "usage"
+
+
+def test_several_sets_are_never_chosen_in_silence() -> None:
+    both = {"model": under("module.", VITS), "ema": VITS}
+    with pytest.raises(CheckpointError) as error:
+        diagnose(both)
+    assert error.value.kind == "several sets" and "ema" in str(error.value)
+    assert diagnose(both, select="ema").steps[0].path == ("ema",)
+
+
+def test_code_in_the_file_is_the_first_thing_that_one_meets(net: torch.nn.Module, tmp_path: Path) -> None:
+    wrapped = torch.nn.DataParallel(net)
+    torch.save({"model": wrapped.state_dict(), "args": argparse.Namespace(lr=1)}, tmp_path / "args.pth")
+    torch.save(net, tmp_path / "whole.pth")
+    found = diagnose(tmp_path / "args.pth", net)
+    assert [one.cause for one in found.causes] == ["refused_pickle", "training_container", "wrapper_prefix"]
+    assert "argparse.Namespace" in found.causes[0].evidence and found.verdict == "repairable"
+    found = diagnose(tmp_path / "whole.pth", net)
+    assert [one.cause for one in found.causes] == ["whole_model"] and found.verdict == "repairable"
+
+
+@pytest.mark.parametrize(("content", "cause"), [
+    (b"", "empty_file"), (b"<!DOCTYPE html><html>", "not_a_checkpoint"), (b"PK\3\4" + bytes(99), "truncated_file"),
+    (b"hello" * 9, "not_a_checkpoint"),
+])  # fmt: skip
+def test_unreadable(content: bytes, cause: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    path.write_bytes(content)
+    found = diagnose(path)
+    assert found.verdict == "unreadable" and [one.cause for one in found.causes] == [cause] and cause in CAUSES
+    assert found.to_dict()["format"] and found.causes[0].remedy
+
+
+def test_no_weights_in_a_file_that_can_be_read(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "epoch.pth")
+    assert diagnose(tmp_path / "epoch.pth").verdict == "unreadable"
+
+
+def test_everything_from_the_file_is_escaped() -> None:
+    evil = {"<script>alert(1)</script>.w": ONE, "module.\x1b[31mred": ONE, "a\nb.c": ONE}
+    found = diagnose(evil, "vits")
+    assert "<script" not in found._repr_html_() and "\x1b" not in str(found) + found._repr_html_()
+    assert "&lt;script" in found._repr_html_()
+
+
+def test_a_large_foreign_table_takes_no_time() -> None:
+    names = {f"module.m{i}.module.w": ONE for i in range(30_000)}
+    assert diagnose(names, {f"m{i}.w": ONE for i in range(30_000)}).verdict == "repairable"
+    assert diagnose(names, "vits").verdict == "not repairable"
