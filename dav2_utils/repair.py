@@ -45,7 +45,7 @@ def load_model(
 ) -> DepthAnythingV2:  # fmt: skip
     """A `DepthAnythingV2` in eval mode with the weights in `path`, mended on the way in, whatever wraps them.
 
-    `path`: a file, or the name of official weights (`vits`, `metric-indoor-vitl`, ... see `hub.OFFICIAL`). `encoder`
+    `path`: a file, or the name of official weights (`vits`, `vitl-metric-indoor`, ... see `hub.OFFICIAL`). `encoder`
     is inferred from the shapes, and `max_depth` (metres; makes the model metric) taken from the facts saved with the
     weights, unless given. `dtype`: of the parameters, float32 without one. The weights stay mapped from the file as
     long as the model lives on the CPU in the file's own dtype, so they cost no second copy.
