@@ -156,7 +156,7 @@ def read_facts(opened: Checkpoint) -> dict[str, Any]:
             facts = {name: _plain(text) for name, text in opened.facts.items()}
         else:
             facts = json.loads(facts_path(opened.file).read_text(encoding="utf-8"))
-            if facts.get("bytes") != opened.bytes:
+            if not isinstance(facts, dict) or facts.get("bytes") != opened.bytes:
                 return {}
     facts = {name: facts[name] for name in FACTS if name in facts}
     depth = facts.get("max_depth")

@@ -26,7 +26,7 @@ from .reading import facts_path, read_facts, read_set
 from .stripping import StateDict, renamed
 from .stripping import clean_state_dict as clean_state_dict
 from .stripping import strip_wrappers as strip_wrappers
-from .writing import fingerprint, replacing, require_space, write_pth, write_safetensors, write_text
+from .writing import fingerprint, identical, replacing, require_space, write_pth, write_safetensors, write_text
 
 
 class DoesNotFit(CheckpointError):
@@ -206,7 +206,7 @@ def check_loaded(
             "a copy from before the loading",
             "Take it with snapshot(model)",
         )
-    changed = sum(name not in before or not torch.equal(before[name], tensor) for name, tensor in now.items())
+    changed = sum(name not in before or not identical([(before[name].cpu(), t.cpu())]) for name, t in now.items())
     missing = set(getattr(result, "missing_keys", ()))
     matched = len(now) - len(missing) if result is not None else changed
     loaded = Loaded(len(now), matched, changed)

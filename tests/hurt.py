@@ -1,0 +1,130 @@
+"""Run by test_repair.py in a process of its own: repairs that are killed, or have no room, or no permission.
+
+It imports once and forks for each case, so that a case costs no import. Prints one JSON object: for each case how the
+child ended, and what lies in the folder afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dav2_utils import fixing, writing
+from dav2_utils.fixing import fix_file, fix_many
+
+torch.set_num_threads(1)
+STEPS = ["half written", "prove", "seal", "_flush", "_name", "named", "keep_backup", "write_text"]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_at(step: str) -> None:
+    """From now on the process is killed when it comes to `step`."""
+    if step == "half written":
+
+        def half(content: Any, file: Any) -> None:
+            file.write(b"PK" + bytes(100_000))
+            die()
+
+        torch.save = half  # type: ignore[assignment]
+    elif step == "named":
+        really = writing._name
+
+        def named(*args: Any) -> None:
+            really(*args)
+            die()
+
+        writing._name = named
+    elif hasattr(fixing, step):
+        setattr(fixing, step, lambda *args, **options: die())
+    else:
+        setattr(writing, step, lambda *args: die())
+
+
+def in_child(job: Callable[[], Any]) -> dict[str, Any]:
+    """How a forked process ended that does `job`: the signal that killed it, or what it returned."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write, json.dumps(job()).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    said = b""
+    while part := os.read(read, 65536):
+        said += part
+    os.close(read)
+    status = os.waitpid(child, 0)[1]
+    return {"signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, "said": json.loads(said or b"null")}
+
+
+def killed(source: Path, step: str, in_place: bool) -> dict[str, Any]:
+    kill_at(step)
+    return fix_file(source, in_place=in_place).to_dict()
+
+
+def with_limit(source: Path, size: int) -> dict[str, Any]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    return fix_file(source).to_dict()
+
+
+def as_nobody(source: Path) -> dict[str, Any]:
+    if os.getuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+    return fix_file(source).to_dict()
+
+
+def main(original: str, where: str) -> None:
+    found: dict[str, Any] = {}
+
+    def fresh(name: str) -> Path:
+        folder = Path(where) / name.replace(" ", "_")
+        folder.mkdir()
+        return Path(shutil.copyfile(original, folder / "latest.pth"))
+
+    for step in STEPS:
+        for in_place in (False, True):
+            found[f"{step} {in_place}"] = in_child(partial(killed, fresh(f"{step} {in_place}"), step, in_place))
+    for size in (0, 5_000, 1_000_000):
+        found[f"full {size}"] = in_child(partial(with_limit, fresh(f"full {size}"), size))
+    with tempfile.TemporaryDirectory(dir="/tmp") as open_to_all:
+        folder = Path(open_to_all) / "locked"
+        folder.mkdir()
+        shutil.copyfile(original, folder / "latest.pth")
+        Path(open_to_all).chmod(0o755)
+        (folder / "latest.pth").chmod(0o644)
+        folder.chmod(0o555)
+        found["locked"] = in_child(lambda: as_nobody(folder / "latest.pth"))
+        found["locked"]["files"] = sorted(path.name for path in folder.iterdir())
+        folder.chmod(0o755)
+    both = Path(where) / "both"
+    both.mkdir()
+    for number in range(3):
+        shutil.copyfile(original, both / f"run{number}.pth")
+    other = os.fork()
+    repairs = [repair.to_dict() for repair in fix_many([both])]
+    if other == 0:
+        Path(where, "other.json").write_text(json.dumps(repairs))
+        os._exit(0)
+    os.waitpid(other, 0)
+    found["both"] = [repairs, json.loads(Path(where, "other.json").read_text())]
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,542 @@
+"""Files mended without loss, models loaded whole or not at all, and what happens when the plug is pulled."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from dav2_utils import fixing, writing
+from dav2_utils.checkpoint import inspect_file
+from dav2_utils.diagnosis import diagnose
+from dav2_utils.keys import CheckpointError, PrefixError
+from dav2_utils.model import DepthAnythingV2
+from dav2_utils.repair import (
+    DoesNotFit,
+    check_loaded,
+    clean_state_dict,
+    fix_file,
+    fix_many,
+    load_into,
+    load_model,
+    save_weights,
+    snapshot,
+    strip_wrappers,
+)  # fmt: skip
+from dav2_utils.stripping import three_ways
+from dav2_utils.writing import fingerprint, identical
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+
+def files(beside: Path) -> list[str]:
+    return [path.name for path in beside.parent.iterdir()]
+
+
+def same(one: Any, other: Any) -> bool:
+    return list(one) == list(other) and identical((one[name], other[name]) for name in one)
+
+
+# ---- strip_wrappers
+
+
+def test_strip_keeps_order_metadata_sharing_and_dtypes() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.BatchNorm1d(3)).half()
+    model[1].weight = model[0].weight
+    wrapped = nn.DataParallel(nn.Sequential(model, nn.ReLU()))
+    state = wrapped.state_dict()
+    before = copy.deepcopy(list(state))
+    clean = strip_wrappers(state)
+    assert list(clean) == list(wrapped.module.state_dict())
+    assert clean._metadata == wrapped.module.state_dict()._metadata  # type: ignore[attr-defined]
+    assert clean["0.0.weight"].data_ptr() == clean["0.1.weight"].data_ptr() == model[0].weight.data_ptr()
+    assert clean["0.0.weight"].dtype == torch.float16 and list(state) == before
+    assert list(strip_wrappers(clean, wrapped)) == before, "and on again, for a model that is wrapped"
+
+
+def test_strip_refuses() -> None:
+    one = torch.ones(1)
+    with pytest.raises(PrefixError, match=r"'w' and 'module\.w'"):
+        strip_wrappers({"w": one, "module.w": one})
+    with pytest.raises(PrefixError, match="'ddp'"):
+        strip_wrappers({"module.w": one}, components=["ddp"])
+    with pytest.raises(PrefixError, match=r"lstm2\.module\.weight_hh_l0"):
+        strip_wrappers({"lstm2.module.weight_hh_l0": one}, ["lstm2.module.weight_hh_l0"], ["module"])
+    with pytest.raises(CheckpointError, match=r"checkpoint\['model'\]"):
+        strip_wrappers({"model": {"module.w": one}, "epoch": 3})
+
+
+def test_beside_torchs_own_function_and_the_one_liner() -> None:
+    rows = {row.names[0]: row for row in three_ways()}
+    assert rows["module.se_module.fc1.weight"].one_liner == ["se_fc1.weight"]
+    assert rows["module.se_module.fc1.weight"].ours == ["se_module.fc1.weight"]
+    assert rows["module.module.x"].torchs == ["module.x"] and rows["module.module.x"].ours == ["x"]
+    assert rows["_orig_mod.module.x"].torchs == ["_orig_mod.module.x"]
+    assert len(rows["w"].one_liner) == len(rows["w"].torchs) == 1, "a tensor is lost"
+    assert "would both become" in rows["w"].ours
+    agree = [row for row in three_ways() if row.ours == row.torchs == row.one_liner]
+    assert 1 <= len(agree) < len(rows) / 2
+
+
+WRAPS = {
+    "bare": lambda model: model,
+    "DataParallel": nn.DataParallel,
+    "compile": torch.compile,
+    "compile around DataParallel": lambda model: torch.compile(nn.DataParallel(model)),
+    "DataParallel around compile": lambda model: nn.DataParallel(torch.compile(model)),
+    "AveragedModel": torch.optim.swa_utils.AveragedModel,
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_clean_state_dict(wrap: str) -> None:
+    plain = net()
+    clean = clean_state_dict(WRAPS[wrap](plain))
+    assert same(clean, plain.state_dict())
+    assert clean._metadata == plain.state_dict()._metadata  # type: ignore[attr-defined]
+
+
+def test_a_component_of_the_models_own_stays() -> None:
+    class Drop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.Linear(2, 2)
+
+    model = nn.Sequential(Drop())
+    assert list(clean_state_dict(nn.DataParallel(model))) == ["0.module.weight", "0.module.bias"]
+
+
+# ---- fix_file
+
+
+@pytest.fixture
+def training_file(tmp_path: Path) -> Path:
+    """A container, a wrapper, bytes that are easily lost (NaN, -0.0), and every kind of tensor."""
+    model = nn.DataParallel(net())
+    state = model.state_dict()
+    state["module.0.weight"][0, :3] = torch.tensor([float("nan"), -0.0, float("inf")])
+    state["module.half"] = torch.randn(5).half()
+    state["module.brain"] = torch.randn(5, 2).bfloat16()
+    state["module.seen"] = torch.tensor([True, False])
+    state["module.turned"] = torch.randn(4, 6).t()
+    state["module.empty"] = torch.empty(0, 3)
+    state["module.tied"] = state["module.0.weight"]
+    state["module.slice"] = torch.randn(5000)[7:10]
+    path = tmp_path / "latest.pth"
+    torch.save({"model": state, "optimizer": {"state": {0: torch.ones(4)}, "param_groups": []}, "epoch": 3}, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_fix_writes_every_byte(training_file: Path, kind: str) -> None:
+    before = training_file.read_bytes()
+    done = fix_file(training_file, format=kind)
+    assert done.status == "fixed" and done.identical and done.tensors == 16
+    assert [step.do for step in done.steps] == ["unwrap", "strip"]
+    assert training_file.read_bytes() == before
+    target = training_file.with_name(f"latest.fixed.{kind}")
+    assert done.target == str(target) and done.bytes == target.stat().st_size < 20_000, "the slice brings no ballast"
+    source = torch.load(training_file, weights_only=True)["model"]
+    if kind == "pth":
+        written = torch.load(target, weights_only=True)
+        assert written["tied"].data_ptr() == written["0.weight"].data_ptr()
+        assert list(written._metadata) == ["", "0", "1", "2"]
+    else:
+        with safe_open(target, framework="pt") as file:
+            written = {name: file.get_tensor(name) for name in inspect_file(target).table}
+            assert file.metadata()["torch"] == torch.__version__
+    assert same({name.removeprefix("module."): tensor for name, tensor in source.items()}, written)
+    assert done.fingerprint == fingerprint(written)
+    assert diagnose(target, written).verdict == "loads"
+
+
+def test_the_fingerprint_is_of_names_dtypes_shapes_and_bytes(training_file: Path) -> None:
+    found = {fix_file(training_file, format=kind, force=True).fingerprint for kind in ("pth", "safetensors", "pth")}
+    assert len(found) == 1
+    state = {"b": torch.tensor([1.0, -0.0]), "a": torch.tensor(3, dtype=torch.int64)}
+    assert fingerprint(state) == fingerprint(dict(reversed(state.items())))
+    import hashlib
+
+    expected = (
+        b"a\0int64\0\0" + bytes([3, 0, 0, 0, 0, 0, 0, 0]) + b"b\0float32\x002\0" + bytes.fromhex("0000803f00000080")
+    )
+    assert fingerprint(state) == "sha256:" + hashlib.sha256(expected).hexdigest()
+    for changed in ({"b": torch.tensor([1.0, 0.0])}, {"b": torch.tensor([[1.0, -0.0]])},
+                    {"a": torch.tensor(3, dtype=torch.int32)}):  # fmt: skip
+        assert fingerprint(state | changed) != fingerprint(state)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (torch.tensor([0.0]), torch.tensor([-0.0])),
+        (torch.ones(2), torch.ones(2, 1)),
+        (torch.ones(2), torch.ones(2).double()),
+        (torch.arange(9), torch.arange(9) + torch.eye(9, dtype=torch.int64)[8]),
+        (torch.zeros(3, dtype=torch.uint8), torch.tensor([0, 0, 1], dtype=torch.uint8)),
+    ],
+)
+def test_identical_is_about_bytes(one: torch.Tensor, other: torch.Tensor) -> None:
+    assert not identical([(one, other)]) and identical([(one, one.clone())])
+    nan = torch.tensor([float("nan")])
+    assert identical([(nan, nan.clone())]) and not torch.equal(nan, nan.clone())
+
+
+def test_a_write_that_differs_is_thrown_away(training_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = fixing.write_pth
+
+    def wrong(content: Any, path: Path) -> None:
+        really({**content, "0.bias": content["0.bias"] + 1}, path)
+
+    monkeypatch.setattr(fixing, "write_pth", wrong)
+    done = fix_file(training_file)
+    assert done.status == "failed" and "not what was read" in str(done.reason) and not done.identical
+    assert files(training_file) == ["latest.pth"]
+
+
+def test_the_zip_archive_has_true_checksums(training_file: Path) -> None:
+    fix_file(training_file)
+    with zipfile.ZipFile(training_file.with_name("latest.fixed.pth")) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist()[0] == "archive/data.pkl", "no temporary name inside"
+
+
+def test_a_second_time(training_file: Path) -> None:
+    fixed = Path(str(fix_file(training_file).target))
+    stamp = fixed.stat().st_mtime_ns
+    again = fix_file(training_file)
+    assert again.status == "refused" and "--force" in str(again.reason) and fixed.stat().st_mtime_ns == stamp
+    assert fix_file(training_file, force=True).status == "fixed"
+    assert fix_file(fixed, against=fixed).status == "already clean"
+    assert fix_file(training_file, output=training_file, force=True).status == "refused"
+
+
+def test_in_place_keeps_what_was_there(training_file: Path) -> None:
+    before = training_file.read_bytes()
+    done = fix_file(training_file, in_place=True)
+    assert done.status == "fixed" and Path(str(done.backup)).read_bytes() == before
+    assert Path(str(done.backup)).name == "latest.pth.bak"
+    assert next(iter(torch.load(training_file, weights_only=True))) == "0.weight"
+    training_file.write_bytes(before)
+    assert Path(str(fix_file(training_file, in_place=True).backup)).name == "latest.pth.bak1"
+
+
+def test_keep_training_state(training_file: Path) -> None:
+    done = fix_file(training_file, keep_training_state=True)
+    assert [step.do for step in done.steps] == ["strip"]
+    written = torch.load(str(done.target), weights_only=True)
+    assert list(written) == ["model", "optimizer", "epoch"] and written["epoch"] == 3
+    assert next(iter(written["model"])) == "0.weight" and torch.equal(written["optimizer"]["state"][0], torch.ones(4))
+
+
+def test_dry_run_writes_nothing(training_file: Path) -> None:
+    done = fix_file(training_file, dry_run=True, output=training_file.parent / "deep" / "x.pth")
+    assert done.status == "would fix" and done.steps and files(training_file) == ["latest.pth"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such permissions")
+def test_permissions_as_a_person_expects(training_file: Path) -> None:
+    training_file.chmod(0o640)
+    assert Path(str(fix_file(training_file).target)).stat().st_mode & 0o777 == 0o640
+    old = os.umask(0o022)
+    try:
+        save_weights(net(), training_file.with_name("new.pth"))
+        assert training_file.with_name("new.pth").stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(old)
+
+
+@pytest.mark.parametrize("name", ["model.pth.tar", "a.b.ckpt", "weights.bin"])
+def test_names_of_targets(training_file: Path, name: str) -> None:
+    source = training_file.rename(training_file.with_name(name))
+    stem = {"model.pth.tar": "model", "a.b.ckpt": "a.b", "weights.bin": "weights"}[name]
+    assert Path(str(fix_file(source).target)).name == f"{stem}.fixed.pth"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"in_place": True, "output": "x.pth"},
+        {"keep_training_state": True, "format": "safetensors"},
+        {"encoder": "vits", "against": "x.pth"},
+        {"format": "onnx"},
+        {"max_depth": -1},
+        {"max_depth": float("nan")},
+    ],
+)
+def test_usage(training_file: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError) as error:
+        fix_file(training_file, **options)
+    assert error.value.kind == "usage"
+
+
+def test_legacy_files_and_numpy_scores(tmp_path: Path) -> None:
+    state = nn.DataParallel(net()).state_dict()
+    torch.save({"model": state}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save({"model": state, "best": np.float64(0.5), "f": np.float32(1)}, tmp_path / "score.pth")
+    for name in ("old", "score"):
+        done = fix_file(tmp_path / f"{name}.pth")
+        assert done.status == "fixed", done.reason
+        assert same(torch.load(str(done.target), weights_only=True), net().state_dict())
+
+
+class Bomb:
+    """Pickles as a call of os.mkdir; whoever runs the pickle makes the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_weights_come_out_of_files_that_safe_loading_refuses(tmp_path: Path) -> None:
+    plain = net()
+    folder = tmp_path / "made"
+    odd = {"args": argparse.Namespace(lr=1), "path": pathlib.PurePosixPath("/x"), "bomb": Bomb(folder)}
+    torch.save({"model": nn.DataParallel(plain).state_dict(), **odd}, tmp_path / "odd.pth")
+    torch.save(plain, tmp_path / "whole.pth")
+    torch.save({"model": nn.DataParallel(plain)}, tmp_path / "inside.pth")
+    for name in ("odd", "whole", "inside"):
+        done = fix_file(tmp_path / f"{name}.pth", against=None)
+        assert done.status == "fixed", done.reason
+        assert same(torch.load(str(done.target), weights_only=True), plain.state_dict())
+        model = net()
+        nn.init.zeros_(model[0].weight)
+        load_into(model, tmp_path / f"{name}.pth")
+        assert same(model.state_dict(), plain.state_dict())
+    assert not folder.exists(), "nothing in the file was run"
+    kept = fix_file(tmp_path / "odd.pth", keep_training_state=True, force=True)
+    assert kept.status == "refused" and "argparse.Namespace" in str(kept.reason) and not folder.exists()
+    torch.save({"model": plain.state_dict(), **odd}, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
+    refused = fix_file(tmp_path / "legacy.pth")
+    assert refused.status == "refused" and "Namespace" in str(refused.reason) and not folder.exists()
+
+
+# ---- fix_many
+
+
+def test_a_folder_of_runs(training_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "runs"
+    for place in ("a/latest.pth", "b/c/latest.pth", "b/old.fixed.pth", ".hidden.pth"):
+        (runs / place).parent.mkdir(parents=True, exist_ok=True)
+        (runs / place).write_bytes(training_file.read_bytes())
+    (runs / "b" / "broken.pth").write_bytes(training_file.read_bytes()[:2000])
+    (runs / "b" / "notes.txt").write_text("no checkpoint")
+    found = fix_many([runs], output=tmp_path / "out")
+    assert [(Path(one.source).name, one.status) for one in found] == [
+        ("latest.pth", "fixed"), ("broken.pth", "failed"), ("latest.pth", "fixed")]  # fmt: skip
+    assert (tmp_path / "out" / "a" / "latest.pth").exists() and (tmp_path / "out" / "b" / "c" / "latest.pth").exists()
+    assert all(one.to_dict()["reason"] or one.identical for one in found)
+    captured = capsys.readouterr()
+    assert captured.out == "" and "3/3" in captured.err
+    beside = fix_many([runs / "a", runs / "b"])
+    assert (runs / "b" / "c" / "latest.fixed.pth").exists() and len(beside) == 3
+    with pytest.raises(CheckpointError) as error:
+        fix_many([runs, tmp_path / "nowhere"])
+    assert error.value.kind == "usage"
+
+
+# ---- into models and out of them
+
+
+def test_load_model_from_everything(latest: Path, tiny_model: DepthAnythingV2, tmp_path: Path) -> None:
+    save_weights(nn.DataParallel(tiny_model), tmp_path / "s.safetensors")
+    save_weights(tiny_model, tmp_path / "clean.pth")
+    picture = torch.rand(1, 3, 56, 70)
+    expected = tiny_model(picture)
+    for path in (tmp_path / "s.safetensors", tmp_path / "clean.pth"):
+        model = load_model(path)
+        assert not model.training and model.max_depth == 80 and torch.equal(model(picture), expected)
+        assert all(parameter.requires_grad and parameter.dtype == torch.float32 for parameter in model.parameters())
+    trained = load_model(latest)
+    assert trained.max_depth is None and trained.encoder == "tiny"
+    assert load_model(str(latest), max_depth=20).max_depth == 20
+    assert next(load_model(latest, dtype=torch.bfloat16).parameters()).dtype == torch.bfloat16
+
+
+def test_load_model_is_whole_or_an_error(latest: Path, tmp_path: Path) -> None:
+    state = torch.load(latest, weights_only=True)["model"]
+    some = {name: tensor for name, tensor in state.items() if "depth_head" not in name}
+    more = dict(state) | {"module.extra": torch.ones(1)}
+    other = dict(state) | {"module.pretrained.pos_embed": torch.ones(1, 5, 160)}
+    for name, content in (("some", some), ("more", more), ("other", other)):
+        torch.save(content, tmp_path / f"{name}.pth")
+        with pytest.raises(DoesNotFit) as error:
+            load_model(tmp_path / f"{name}.pth")
+        assert error.value.diagnosis.causes
+    torch.save({"a.weight": torch.ones(2)}, tmp_path / "foreign.pth")
+    for encoder in (None, "vits"):
+        with pytest.raises(CheckpointError):
+            load_model(tmp_path / "foreign.pth", encoder)
+    with pytest.raises(DoesNotFit, match="this is a tiny file, your model is vits"):
+        load_model(latest, "vits")
+
+
+def test_facts_are_read_back_and_speak_up(latest: Path, tmp_path: Path) -> None:
+    for kind in ("pth", "safetensors"):
+        done = fix_file(latest, max_depth=80, format=kind)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert load_model(str(done.target)).max_depth == 80
+        with pytest.warns(UserWarning, match="trained as metric, max_depth 80; loading as metric, max_depth 20"):
+            load_model(str(done.target), max_depth=20)
+        with pytest.warns(UserWarning, match="trained as metric, max_depth 80; loading as relative"):
+            load_into(DepthAnythingV2("tiny"), str(done.target))
+    facts = tmp_path / "latest.fixed.pth.json"
+    known = json.loads(facts.read_text())
+    assert known["encoder"] == "tiny" and known["depth"] == "metric" and known["steps"][1]["token"] == "module"
+    facts.write_text(json.dumps(known | {"torch": "99.1"}))
+    with pytest.warns(UserWarning, match=r"saved with torch 99\.1"):
+        load_model(tmp_path / "latest.fixed.pth")
+    for broken in ("{", "[]", "null", json.dumps(known | {"bytes": 1}), json.dumps(known | {"max_depth": "deep"})):
+        facts.write_text(broken)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert load_model(tmp_path / "latest.fixed.pth").max_depth is None
+
+
+def test_load_into_any_model_wrapped_or_not(tmp_path: Path) -> None:
+    source = net()
+    files = {"wrapped": nn.DataParallel(source).state_dict(), "bare": source.state_dict()}
+    for name, state in files.items():
+        torch.save({"epoch": 1, "net": state}, tmp_path / f"{name}.pth")
+        for wrap in WRAPS.values():
+            model = wrap(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)))
+            if wrap is torch.optim.swa_utils.AveragedModel:
+                continue  # its counter is in no file of weights
+            done = load_into(model, tmp_path / f"{name}.pth")
+            assert done.status == "loaded" and done.tensors == 9
+            assert same(clean_state_dict(model), source.state_dict())
+    with pytest.raises(DoesNotFit):
+        load_into(nn.Linear(4, 3), tmp_path / "bare.pth")
+
+
+def test_never_over_a_mapped_file(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    save_weights(DepthAnythingV2("tiny"), path)
+    model = load_model(path)
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    save_weights(model, path, note="again")
+    assert same(load_model(path).state_dict(), model.state_dict())
+    assert json.loads((tmp_path / "w.pth.json").read_text())["note"] == "again"
+
+
+def test_check_loaded() -> None:
+    model, wrapped = net(), nn.DataParallel(net()).state_dict()
+    before = snapshot(model)
+    result = model.load_state_dict(wrapped, strict=False)
+    with pytest.raises(CheckpointError, match="0 changed"):
+        check_loaded(model, before, result)
+    other = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)).state_dict()
+    merged = model.state_dict() | {"x" + name: tensor for name, tensor in other.items()}
+    with pytest.raises(CheckpointError, match="0 changed"):
+        check_loaded(model, before, model.load_state_dict(merged, strict=False))
+    assert check_loaded(model, before, model.load_state_dict(other)).matched == 9
+    part = {name: tensor + 1 for name, tensor in model.state_dict().items() if name.startswith("0.")}
+    before = snapshot(model)
+    result = model.load_state_dict(part, strict=False)
+    with pytest.raises(CheckpointError, match="2 changed"):
+        check_loaded(model, before, result)
+    assert check_loaded(model, before, result, least=0).changed == 2
+    with pytest.raises(CheckpointError, match="shares its memory"):
+        check_loaded(model, model.state_dict())
+
+
+# ---- when the plug is pulled
+
+
+@pytest.fixture(scope="module")
+def hurt(tmp_path_factory: pytest.TempPathFactory, latest_original: Path) -> tuple[dict[str, Any], Path]:
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    where = tmp_path_factory.mktemp("hurt")
+    script = Path(__file__).with_name("hurt.py")
+    done = subprocess.run([sys.executable, script, latest_original, where], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), where
+
+
+def check_whole(path: Path, original: bytes, name: str) -> None:
+    """`path` is the source as it was, or, whole, the clean file."""
+    if path.read_bytes() != original:
+        assert next(iter(torch.load(path, weights_only=True))) == "pretrained.cls_token", name
+
+
+def test_killed_at_each_step_of_a_write(hurt: tuple[dict[str, Any], Path], latest_original: Path) -> None:
+    found, where = hurt
+    original, reached = latest_original.read_bytes(), 0
+    for name, ended in found.items():
+        if not name.endswith((" True", " False")):
+            continue
+        folder = where / name.replace(" ", "_")
+        in_place, killed = name.endswith("True"), ended["signal"] == signal.SIGKILL
+        assert killed or name == "keep_backup False", name
+        reached += killed
+        source, target = folder / "latest.pth", folder / "latest.fixed.pth"
+        if in_place:
+            check_whole(source, original, name)
+            backup = folder / "latest.pth.bak"
+            assert source.read_bytes() == original or backup.read_bytes() == original
+        else:
+            assert source.read_bytes() == original, name
+            assert target.exists() == (name.split(" False")[0] in ("named", "write_text", "keep_backup")), name
+            if target.exists():
+                check_whole(target, b"", name)
+        again = fix_file(source, force=True)
+        assert again.status in ("fixed", "already clean"), "what was left behind stops nobody"
+    assert reached == 15
+
+
+def test_a_full_disk(hurt: tuple[dict[str, Any], Path], latest_original: Path) -> None:
+    found, where = hurt
+    for size in (0, 5_000, 1_000_000):
+        done = found[f"full {size}"]["said"]
+        assert done["status"] == "failed" and "free space" in done["reason"], done
+        folder = where / f"full_{size}"
+        assert [path.name for path in folder.iterdir()] == ["latest.pth"]
+        assert (folder / "latest.pth").read_bytes() == latest_original.read_bytes()
+
+
+def test_a_folder_without_permission(hurt: tuple[dict[str, Any], Path]) -> None:
+    locked = hurt[0]["locked"]
+    assert locked["said"]["status"] == "failed" and "Permission denied" in locked["said"]["reason"]
+    assert locked["files"] == ["latest.pth"]
+
+
+def test_two_repairs_of_one_folder_at_once(hurt: tuple[dict[str, Any], Path]) -> None:
+    found, where = hurt
+    assert sorted(path.name for path in (where / "both").iterdir() if path.suffix == ".pth") == [
+        f"run{number}{kind}.pth" for number in range(3) for kind in (".fixed", "")
+    ]
+    for one, other in zip(*found["both"], strict=True):
+        assert "fixed" in (one["status"], other["status"]) and {one["status"], other["status"]} <= {"fixed", "refused"}
+        check_whole(where / "both" / Path(one["source"]).name.replace(".pth", ".fixed.pth"), b"", "both")
+
+
+def test_too_little_room_is_said_before_anything_is_written(
+    training_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("usage", (), {"free": 10})
+    monkeypatch.setattr(writing.shutil, "disk_usage", lambda folder: usage)
+    done = fix_file(training_file)
+    assert done.status == "failed" and "0.0 GB left" in str(done.reason) and files(training_file) == ["latest.pth"]
