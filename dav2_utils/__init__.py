@@ -43,7 +43,7 @@ _ROOMS = {
     "show_depth": "plots",
     "show_keys": "keytable",
     "read_picture": "pictures",
-    "check": "clinic",
+    "check": "exercises",
     "patient": "clinic",
     "depth_viewer": "widgets",
     "error_reader": "widgets",
@@ -60,12 +60,12 @@ if TYPE_CHECKING:
     from .causes import CAUSES as CAUSES
     from .checkpoint import Checkpoint as Checkpoint
     from .checkpoint import inspect_file as inspect_file
-    from .clinic import check as check
     from .clinic import patient as patient
     from .diagnosis import Diagnosis as Diagnosis
     from .diagnosis import diagnose as diagnose
     from .diagnosis import table_of as table_of
     from .environment import lesson_folder as lesson_folder
+    from .exercises import check as check
     from .explanation import explain as explain
     from .finetune import make_checkpoint as make_checkpoint
     from .keys import CheckpointError as CheckpointError

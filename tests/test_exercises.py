@@ -1,0 +1,98 @@
+"""Every exercise: not attempted, the wrong answers that people give, an answer that raises, and the right one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from dav2_utils import CheckpointError, check
+from dav2_utils.architecture import table_for
+from dav2_utils.exercises import EXERCISES
+
+_NAMES = len(table_for("tiny"))
+WRONG: dict[str, tuple[Any, ...]] = {
+    "01-wrapped-twice": ("module.pretrained.cls_token", "pretrained.cls_token", "module.module", 2),
+    "01-reverse": ((0, 0), (_NAMES, 0), (0, _NAMES), _NAMES),
+    "02-subtract": (({"step"}, {"scale"}), ({"scale"},), (set(), {"step"}), "scale"),
+    "02-encoder": ("vits", "vitl", "ViT-B"),
+    "02-order": (["compile", "ddp"], "ddp", ["module", "_orig_mod"]),
+    "03-letters": ("reg_module.0.weight", "0.weight", "reg_.0.weight", "reg.0.weight"),
+    "03-anchored": (
+        lambda name: name.replace("module.", ""),
+        lambda name: name[7:],
+        lambda name: name.lstrip("module."),
+        lambda name: name.split("module", 1)[-1],
+        "fc.weight",
+    ),
+    "03-coats": (
+        lambda name: name.removeprefix("module."),
+        lambda name: name.replace("_orig_mod.", "").removeprefix("module."),
+        lambda name: ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod")),
+    ),
+    "04-nearer": (("lamp", "cup"), ("cup", "cup"), ("lamp", "lamp"), "cup"),
+    "04-factor": (1.25, 5, 80, 25),
+    "04-absrel": (1.0, 0.6, (1 / 3 + 1 / 9) / 2, 0.2),
+    "05-inner": ("wrapped.state_dict()", "model.module.state_dict()", "wrapped.module"),
+    "05-trap": (_NAMES, 1, "all"),
+    "05-facts": ("encoder", "features", "out_channels"),
+}
+RIGHT: dict[str, Any] = {
+    "01-wrapped-twice": "module.module.pretrained.cls_token",
+    "01-reverse": (_NAMES, _NAMES),
+    "02-subtract": ({"scale"}, {"step"}),
+    "02-encoder": "vitb",
+    "02-order": ["ddp", "compile"],
+    "03-letters": "reg_0.weight",
+    "03-anchored": lambda name: name.removeprefix("module."),
+    "03-coats": lambda name: re.sub(r"^((module|_orig_mod)\.)+", "", name),
+    "04-nearer": ("cup", "lamp"),
+    "04-factor": 20,
+    "04-absrel": 0.3,
+    "05-inner": " wrapped.module.state_dict() ",
+    "05-trap": 0,
+    "05-facts": "max_depth",
+}
+
+
+def test_the_tables_are_complete() -> None:
+    assert set(WRONG) == set(RIGHT) == set(EXERCISES)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_not_attempted(exercise: str) -> None:
+    assert check(exercise, ...).state == check(exercise, None).state == "not attempted"
+
+
+def test_a_stub_that_gives_three_dots_back_is_not_attempted() -> None:
+    assert check("03-anchored", lambda name: ...).state == "not attempted"
+
+
+@pytest.mark.parametrize(("exercise", "answer"), [(name, answer) for name, given in WRONG.items() for answer in given])
+def test_wrong_answers_get_what_was_seen_and_a_nudge(exercise: str, answer: Any) -> None:
+    reply = check(exercise, answer)
+    assert reply.state == "wrong" and len(reply.text) > 25
+    if isinstance(answer, str):
+        assert repr(RIGHT[exercise]) not in reply.text, "a nudge does not give the answer away"
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_right(exercise: str) -> None:
+    reply = check(exercise, RIGHT[exercise])
+    assert reply.state == "right" and str(reply).startswith("\u2713 Right")
+
+
+def test_an_answer_that_raises_is_explained() -> None:
+    reply = check("03-anchored", lambda name: name.nothing())
+    assert reply.state == "error" and "AttributeError" in reply.text
+    assert check("04-factor", "twenty").state == "error"
+
+
+def test_a_reply_shows_itself_escaped() -> None:
+    assert "&lt;b&gt;" in check("02-encoder", "<b>")._repr_html_()
+
+
+def test_an_unknown_exercise_names_the_known_ones() -> None:
+    with pytest.raises(CheckpointError, match="03-anchored"):
+        check("99-nothing", 1)
