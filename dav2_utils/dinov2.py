@@ -107,7 +107,8 @@ class DinoVisionTransformer(nn.Module):
         self.patch_embed = PatchEmbed(e.width)
         self.blocks = nn.ModuleList(Block(e) for _ in range(e.depth))
         self.norm = nn.LayerNorm(e.width, eps=1e-6)
-        self.start_from_noise()
+        if not self.cls_token.is_meta:  # shapes alone need no noise, and drawing it there imports torch's compiler
+            self.start_from_noise()
 
     def start_from_noise(self) -> None:
         """The values before any training, as DINOv2 draws them."""
