@@ -34,6 +34,7 @@ _ROOMS = {
     "load_into": "repair",
     "load_model": "repair",
     "save_weights": "repair",
+    "snapshot": "repair",
     "strip_wrappers": "repair",
     "DOMAINS": "scenes",
     "depth_scores": "scenes",
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from .repair import load_into as load_into
     from .repair import load_model as load_model
     from .repair import save_weights as save_weights
+    from .repair import snapshot as snapshot
     from .repair import strip_wrappers as strip_wrappers
     from .scenes import DOMAINS as DOMAINS
     from .scenes import depth_scores as depth_scores

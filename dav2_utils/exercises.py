@@ -216,4 +216,27 @@ EXERCISES: dict[str, Exercise] = {
             "features": "The shapes of the head tell the features.",
         }, "Which of them is a plain number in the constructor, and no tensor?"),
     ),
+    "06-mendable": Exercise(
+        _equals("08", {
+            "03": "That file is a note of 133 bytes. Where would the weights come from?",
+            "05": "What did not arrive cannot be renamed.",
+        }, 'One number as text is asked for: "03", "05" or "08".'),
+        "All the weight is there, under longer names.",
+    ),
+    "06-cause": Exercise(
+        _equals("other_naming", {
+            "wrapper_prefix": "No wrapper splits one tensor into three.",
+            "outer_module_prefix": "Leave `backbone` out: does the model have such a name?",
+            "wrong_encoder": "The shapes are those of vits. What about the names?",
+        }, "One of the four words is asked for."),
+        "A conversion, not a rename.",
+    ),
+    "06-silent": Exercise(
+        _equals("none", {
+            "depth_head.scratch.output_conv2.2.weight": "Metric and relative models both have it, in the same shape.",
+            "depth_head.scratch.output_conv2.2.bias": "Metric and relative models both have it, in the same shape.",
+            "max_depth": "It is an argument of the constructor. Is there a tensor of that name?",
+        }, "Do the last activation and the factor after it have weights?"),
+        "Nothing in the file tells.",
+    ),
 }  # fmt: skip

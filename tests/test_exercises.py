@@ -37,6 +37,9 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "05-inner": ("wrapped.state_dict()", "model.module.state_dict()", "wrapped.module"),
     "05-trap": (_NAMES, 1, "all"),
     "05-facts": ("encoder", "features", "out_channels"),
+    "06-mendable": ("03", "05", 8),
+    "06-cause": ("wrapper_prefix", "outer_module_prefix", "wrong_encoder", "naming"),
+    "06-silent": ("depth_head.scratch.output_conv2.2.weight", "max_depth", "all"),
 }
 RIGHT: dict[str, Any] = {
     "01-wrapped-twice": "module.module.pretrained.cls_token",
@@ -53,6 +56,9 @@ RIGHT: dict[str, Any] = {
     "05-inner": " wrapped.module.state_dict() ",
     "05-trap": 0,
     "05-facts": "max_depth",
+    "06-mendable": "08",
+    "06-cause": "other_naming",
+    "06-silent": "none",
 }
 
 
