@@ -47,6 +47,9 @@ def diagnose(source: Any, target: Any = None, select: str | None = None) -> Diag
     found = {new: chosen.table[old] for old, new in result.rename.items()}
     if goal is not None:
         _compare(result, found, goal)
+        if infer_encoder(goal):
+            said = {"metric or relative": "depth", "max_depth": "max_depth"}
+            result.cannot_be_known = [what for what in UNKNOWABLE if said.get(what) not in opened.facts]
     result._found = found
     return result
 
@@ -190,8 +193,6 @@ def _compare(result: Diagnosis, found: Table, target: Table) -> None:
     complete = left.nothing and bool(left.matched) and all(c.repairable_by_renaming for c in result.causes)
     result.verdict = ("repairable" if result.steps else "loads") if complete else "not repairable"
     result._target = target
-    if infer_encoder(target):
-        result.cannot_be_known = list(UNKNOWABLE)
 
 
 _UNREADABLE = {"empty": "empty_file", "truncated": "truncated_file", "torchscript": "torchscript",

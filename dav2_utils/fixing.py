@@ -115,12 +115,7 @@ def fix_file(
         raise PathError(source, "is not there", "a checkpoint file")
     try:
         opened = inspect_file(source)
-        kind = format or ("safetensors" if opened.format == "safetensors" else "pth")
-        target = source if in_place else Path(output) if output else beside(source, kind)
-        if target.is_dir():
-            target = target / beside(source, kind).name
-        if in_place and format and (source.suffix == ".safetensors") != (kind == "safetensors"):
-            raise CheckpointError(f"{source.name} cannot hold {kind} under its name", do="Leave out --in-place")
+        kind, target = _place(opened, Path(output) if output else None, in_place, format)
         wish = _Wish(target, kind, in_place, keep_training_state, select, max_depth, dry_run, force,
                      must_write=bool(output) or max_depth is not None or _changes_format(opened, kind))  # fmt: skip
         return _fix(opened, diagnose(opened, encoder or against, select), wish)
@@ -140,6 +135,19 @@ def _check(in_place: bool, output: Any, format: str | None, keep: bool, encoder:
     ):
         if wrong:
             raise CheckpointError(text, do="Give one of them" if "both" in text or "two" in text else "", kind="usage")
+
+
+def _place(opened: Checkpoint, output: Path | None, in_place: bool, format: str | None) -> tuple[str, Path]:
+    """The format to write and the file to write to; an `output` without a suffix is a folder."""
+    source = opened.file
+    into = output is not None and (output.is_dir() or not output.suffix)
+    named = source if in_place else output if not into else None
+    by_name = "" if named is None else "safetensors" if named.suffix == ".safetensors" else "pth"
+    kind = format or by_name or ("safetensors" if opened.format == "safetensors" else "pth")
+    if by_name and by_name != kind:
+        raise CheckpointError(f"{named} would hold {kind} under the name of another format",
+                              do="Give the file another name, or leave out --format")  # fmt: skip
+    return kind, named or (output / beside(source, kind).name if output else beside(source, kind))
 
 
 def _changes_format(opened: Checkpoint, kind: str) -> bool:

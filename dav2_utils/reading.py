@@ -33,12 +33,12 @@ def read_tensors(opened: Checkpoint) -> Any:
     Raises `RefusedPickle`, which names them, for objects other than tensors, containers and plain numbers, and
     `CheckpointError` for bytes that torch cannot read.
     """
-    if opened.format == "safetensors":
-        from safetensors import safe_open
-
-        with safe_open(opened.file, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in opened.sets[0].table}
     try:
+        if opened.format == "safetensors":
+            from safetensors import safe_open
+
+            with safe_open(opened.file, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in opened.sets[0].table}
         with torch.serialization.safe_globals(_numbers(opened.globals)):
             return torch.load(opened.file, map_location="cpu", weights_only=True, mmap=opened.format == "torch-zip")
     except pickle.UnpicklingError as error:
@@ -47,23 +47,31 @@ def read_tensors(opened: Checkpoint) -> Any:
             "tensors, containers and plain numbers only",
             "Have its makers save the state dict alone; or, if you trust the file, open it once yourself",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"torch cannot read {opened.file}: {error}", do="Download or copy it again") from error
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file makes torch fail in any way one can think of
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise CheckpointError(f"{opened.file} cannot be read: {what}", do="Download or copy it again") from error
 
 
-def read_set(opened: Checkpoint, path: tuple[str, ...]) -> Mapping[str, Any]:
+def read_set(opened: Checkpoint, path: tuple[str, ...]) -> Mapping[str, torch.Tensor]:
     """The set of weights under `path`, from files too that `weights_only=True` refuses, with nothing in them run.
 
-    Raises as `read_tensors` does.
+    Raises as `read_tensors` does, and when the tensors are not those that `inspect_file` saw.
     """
     try:
-        content: Mapping[str, Any] = walk(read_tensors(opened), path)
-        return content
+        found: Mapping[str, Any] = walk(read_tensors(opened), path)
     except RefusedPickle:
-        found = _read_beside_the_pickle(opened, path) if opened.format == "torch-zip" else None
+        found = _read_beside_the_pickle(opened, path) if opened.format == "torch-zip" else {}
         if not found:
             raise
-        return found
+    table = next(weights.table for weights in opened.sets if weights.path == path)
+    for name, info in table.items():
+        tensor = found.get(name)
+        if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != info.shape:
+            raise CheckpointError(f"{opened.file} changed while it was read, or is made to mislead: {name!r} is not "
+                                  f"what it was", do="Download or copy it again")  # fmt: skip
+    return found
 
 
 class _Located(TensorInfo):
@@ -121,9 +129,14 @@ def _numbers(names: list[str]) -> list[Any]:
 
 
 def walk(content: Any, path: tuple[str, ...]) -> Any:
-    """What lies under `path` in nested dictionaries."""
+    """What lies under `path` in nested dictionaries. Raises `CheckpointError` where there is no such place."""
     for part in path:
-        content = content[next(name for name in content if str(name) == part)]
+        name = next((name for name in content if str(name) == part), None) if isinstance(content, Mapping) else None
+        if name is None:
+            raise CheckpointError(f"There is no entry {part!r} on the way to {' > '.join(path)}")
+        content = content[name]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"Under {' > '.join(path) or 'the top'} there are no named tensors")
     return content
 
 

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import nn
 
@@ -329,6 +331,53 @@ def test_weights_come_out_of_files_that_safe_loading_refuses(tmp_path: Path) -> 
     torch.save({"model": plain.state_dict(), **odd}, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
     refused = fix_file(tmp_path / "legacy.pth")
     assert refused.status == "refused" and "Namespace" in str(refused.reason) and not folder.exists()
+
+
+def test_places_and_formats(training_file: Path, tmp_path: Path) -> None:
+    done = fix_file(training_file, output=tmp_path / "x.safetensors")
+    assert inspect_file(str(done.target)).format == "safetensors"
+    done = fix_file(tmp_path / "x.safetensors", output=tmp_path / "y.pth")
+    assert inspect_file(str(done.target)).format == "torch-zip"
+    assert fix_file(training_file, output=tmp_path / "new folder").target == str(
+        tmp_path / "new folder" / "latest.fixed.pth"
+    )
+    assert fix_file(training_file, output=tmp_path / "z.pth", format="safetensors").status == "refused"
+    assert fix_file(training_file, in_place=True, format="safetensors").status == "refused"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Four small files, each of another kind."""
+    folder = tmp_path_factory.mktemp("sound")
+    state = nn.DataParallel(net()).state_dict()
+    torch.save({"model": state, "epoch": 1, "args": argparse.Namespace(x=1)}, folder / "args.pth")
+    torch.save(state, folder / "flat.pth")
+    torch.save(state, folder / "legacy.pth", _use_new_zipfile_serialization=False)
+    fix_file(folder / "flat.pth", output=folder / "s.safetensors", max_depth=3)
+    return [(folder / name).read_bytes() for name in ("args.pth", "flat.pth", "legacy.pth", "s.safetensors")]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_random_damage_gives_a_result_or_a_reason(
+    sound: list[bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    content = bytearray(data.draw(st.sampled_from(sound)))
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    for _ in range(data.draw(st.integers(0, 3)) if content else 0):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged" / "x.pth"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    done = fix_file(path)
+    assert done.status in ("fixed", "already clean", "refused", "failed") and path.read_bytes() == content
+    left = set(files(path))
+    assert left <= (
+        {"x.pth", "x.fixed.pth", "x.fixed.pth.json", "x.fixed.safetensors"} if done.identical else {"x.pth"}
+    )
+    for name in left - {"x.pth"}:
+        path.with_name(name).unlink()
 
 
 # ---- fix_many
