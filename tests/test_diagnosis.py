@@ -164,6 +164,9 @@ def test_code_in_the_file_is_the_first_thing_that_one_meets(net: torch.nn.Module
     found = diagnose(tmp_path / "args.pth", net)
     assert [one.cause for one in found.causes] == ["refused_pickle", "training_container", "wrapper_prefix"]
     assert "argparse.Namespace" in found.causes[0].evidence and found.verdict == "repairable"
+    torch.save({"args": argparse.Namespace(), "a": net.state_dict()}, tmp_path / "old.pth",
+               _use_new_zipfile_serialization=False)  # fmt: skip
+    assert diagnose(tmp_path / "old.pth", net).verdict == "not repairable", "nothing but torch reads the old format"
     found = diagnose(tmp_path / "whole.pth", net)
     assert [one.cause for one in found.causes] == ["whole_model"] and found.verdict == "repairable"
 

@@ -192,6 +192,7 @@ def test_the_fingerprint_is_of_names_dtypes_shapes_and_bytes(training_file: Path
         (torch.tensor([0.0]), torch.tensor([-0.0])),
         (torch.ones(2), torch.ones(2, 1)),
         (torch.ones(2), torch.ones(2).double()),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.int32)),
         (torch.arange(9), torch.arange(9) + torch.eye(9, dtype=torch.int64)[8]),
         (torch.zeros(3, dtype=torch.uint8), torch.tensor([0, 0, 1], dtype=torch.uint8)),
     ],
@@ -219,6 +220,20 @@ def test_the_zip_archive_has_true_checksums(training_file: Path) -> None:
     with zipfile.ZipFile(training_file.with_name("latest.fixed.pth")) as archive:
         assert archive.testzip() is None
         assert archive.namelist()[0] == "archive/data.pkl", "no temporary name inside"
+        content = Path(str(archive.filename)).read_bytes()
+        for entry in archive.infolist():  # also where the archive is read from the front, as a stream
+            assert b"PK\x07\x08" + entry.CRC.to_bytes(4, "little") in content
+
+
+def test_a_target_that_somebody_else_made_meanwhile(tmp_path: Path) -> None:
+    target = tmp_path / "x.pth"
+    with pytest.raises(CheckpointError, match="there already"), writing.replacing(target) as temporary:
+        temporary.write_text("ours")
+        target.write_text("theirs")
+    assert target.read_text() == "theirs" and files(target) == ["x.pth"]
+    with writing.replacing(target, overwrite=True) as temporary:
+        temporary.write_text("ours")
+    assert target.read_text() == "ours" and files(target) == ["x.pth"]
 
 
 def test_a_second_time(training_file: Path) -> None:
