@@ -222,7 +222,7 @@ def test_the_zip_archive_has_true_checksums(training_file: Path) -> None:
         assert archive.namelist()[0] == "archive/data.pkl", "no temporary name inside"
         content = Path(str(archive.filename)).read_bytes()
         for entry in archive.infolist():  # also where the archive is read from the front, as a stream
-            assert b"PK\x07\x08" + entry.CRC.to_bytes(4, "little") in content
+            assert not entry.file_size or b"PK\x07\x08" + entry.CRC.to_bytes(4, "little") in content
 
 
 def test_a_target_that_somebody_else_made_meanwhile(tmp_path: Path) -> None:
