@@ -65,6 +65,8 @@ class Explanation:
             lines += ["", f"To tell them apart: {self.apart}."]
         return printable("\n".join(lines).strip())
 
+    __repr__ = __str__  # what a notebook keeps as text
+
     def _repr_html_(self) -> str:
         if not self.causes:
             return f"<div><p>? {escape(NOT_KNOWN)}</p></div>"

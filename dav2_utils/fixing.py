@@ -74,6 +74,8 @@ class Repair:
         lines += [f"  the old file is now {self.backup}"] if self.backup else []
         return "\n".join(printable(line, 2000) for line in lines)
 
+    __repr__ = __str__  # what a notebook keeps as text
+
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
 

@@ -100,6 +100,8 @@ class Diagnosis:
             lines.append(f"Not in the file, so ask whoever trained it: {', '.join(self.cannot_be_known)}.")
         return printable("\n".join(lines))
 
+    __repr__ = __str__  # what a notebook keeps as text
+
     def _fit(self) -> str:
         return f"{self.matched} of {self.expected} names fit{' after the steps' if self.steps else ''}"
 
