@@ -13,11 +13,12 @@ relative depth is inverse depth up to an unknown scale and shift (arXiv:1907.013
 from __future__ import annotations
 
 import base64
+import functools
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ Array = npt.NDArray[Any]
 COLOUR_MAPS = ("cividis", "viridis", "magma", "Spectral_r")
 ERROR_MAP = "magma"
 ERROR_TOP = 0.5  # the error maps' upper end: half the true distance
-DPI = 110
+DPI = 100
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,32 @@ class Picture:
         return Path(path)
 
 
+Arguments = ParamSpec("Arguments")
+
+
+def _plainly(draw: Callable[Arguments, Picture]) -> Callable[Arguments, Picture]:
+    """Draw in matplotlib's own style, whatever the reader has set; the reader's settings come back afterwards."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Arguments.args, **options: Arguments.kwargs) -> Picture:
+        matplotlib = _matplotlib()
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            return draw(*args, **options)
+
+    return drawn
+
+
+@_plainly
 def show_picture(image: npt.ArrayLike, *, title: str = "", alt: str = "") -> Picture:
     """A colour picture: uint8 (H, W, 3) in OpenCV's order BGR."""
     pixels = _bgr(image)
     figure = _figure(5.2, 5.2 * pixels.shape[0] / pixels.shape[1] + 0.3)
-    _panel(figure.add_subplot(), title).imshow(pixels[..., ::-1])
+    _paint(figure.add_subplot(), pixels[..., ::-1], title)
     return _picture(figure, alt or f"{title or 'A picture'}, {pixels.shape[1]} by {pixels.shape[0]} pixels.")
 
 
+@_plainly
 def show_depth(
     depth: npt.ArrayLike, *, max_depth: float | None = None, image: npt.ArrayLike | None = None,
     title: str = "", cmap: str = "cividis",
@@ -79,13 +98,14 @@ def show_depth(
     figure = _figure(9.0 if image is not None else 5.8, 3.4)
     axes = figure.subplots(1, 2 if image is not None else 1, squeeze=False)[0]
     if image is not None:
-        _panel(axes[0], "picture").imshow(_bgr(image)[..., ::-1])
+        _paint(axes[0], _bgr(image)[..., ::-1], "picture")
     scale = _scale(values, max_depth)
-    shown = _panel(axes[-1], title).imshow(values, cmap=_cmap(cmap, max_depth), norm=scale)
+    shown = _paint(axes[-1], values, title, cmap=_cmap(cmap, max_depth), norm=scale)
     _depth_bar(figure, shown, axes[-1:], max_depth)
     return _picture(figure, f"{title or 'Depth map'}: {_in_words(values, max_depth)}")
 
 
+@_plainly
 def compare_depths(
     truth: npt.ArrayLike, maps: Mapping[str, npt.ArrayLike], *, max_depth: float,
     image: npt.ArrayLike | None = None, cmap: str = "cividis",
@@ -103,16 +123,15 @@ def compare_depths(
     axes = figure.subplots(2, 1 + len(maps), squeeze=False)
     scale = _scale(true, max_depth)
     for axis, (name, depth) in zip(axes[0], {"truth": true, **predicted}.items(), strict=True):
-        shown = _panel(axis, name).imshow(depth, cmap=_cmap(cmap, max_depth), norm=scale)
+        shown = _paint(axis, depth, name, cmap=_cmap(cmap, max_depth), norm=scale)
     _depth_bar(figure, shown, axes[0], max_depth)
-    _panel(axes[1][0], "picture" if image is not None else "")
+    axes[1][0].set_axis_off()
     if image is not None:
-        axes[1][0].imshow(_bgr(image)[..., ::-1])
+        _paint(axes[1][0], _bgr(image)[..., ::-1], "picture")
     for axis, (name, depth) in zip(axes[1][1:], predicted.items(), strict=True):
-        errors = _panel(axis, f"AbsRel {scores[name]:.2f}").imshow(
-            np.abs(depth - true) / true, cmap=ERROR_MAP, vmin=0, vmax=ERROR_TOP
-        )
-    bar = figure.colorbar(errors, ax=list(axes[1]), ticks=[0, ERROR_TOP / 2, ERROR_TOP], pad=0.02)
+        errors = np.where(true > 0, np.abs(depth - true) / np.maximum(true, 1e-6), 0.0)
+        wrong = _paint(axis, errors, f"AbsRel {scores[name]:.2f}", cmap=ERROR_MAP, vmin=0, vmax=ERROR_TOP)
+    bar = figure.colorbar(wrong, ax=list(axes[1]), ticks=[0, ERROR_TOP / 2, ERROR_TOP], pad=0.02)
     bar.ax.set_yticklabels(["right", f"{ERROR_TOP / 2:.0%} off", f"{ERROR_TOP:.0%} off\nor more"])
     listed = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
     return _picture(figure, f"Depth maps side by side: truth ({_in_words(true, max_depth)}), then {', '.join(maps)}. "
@@ -122,20 +141,27 @@ def compare_depths(
 # The parts that the pictures share -------------------------------------------------------------------------------
 
 
-def _figure(width: float, height: float) -> Figure:
-    """An empty figure of its own, in inches; pyplot and the reader's style stay as they are."""
+def _matplotlib() -> Any:
     try:
-        from matplotlib.figure import Figure
+        import matplotlib
     except ImportError as error:
         raise CheckpointError(f"matplotlib cannot be imported ({error})", "the extra for the lessons",
                               "pip install 'dav2_utils[lessons]'") from error  # fmt: skip
+    return matplotlib
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure of its own, in inches, without pyplot."""
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
 
 
-def _panel(axis: Any, title: str) -> Any:
-    axis.set_title(title, fontsize=10, color="black")
+def _paint(axis: Any, pixels: Array, title: str, **options: Any) -> Any:
+    """Pixels without axes; small ones as the squares that they are, which also keeps the file small."""
+    axis.set_title(title, fontsize=10)
     axis.set_axis_off()
-    return axis
+    return axis.imshow(pixels, interpolation="nearest" if max(pixels.shape) < 400 else None, **options)
 
 
 def _cmap(name: str, max_depth: float | None) -> str:
