@@ -99,6 +99,11 @@ def test_an_unknown_encoder_is_refused() -> None:
         DepthAnythingV2("vith")
 
 
+def test_layer_norms_have_the_official_epsilon() -> None:
+    """Too small to show on the recipe's tokens, whose variance is about 1; torch's own default is 1e-5."""
+    assert {m.eps for m in on_meta("vits").modules() if isinstance(m, nn.LayerNorm)} == {1e-6}
+
+
 # ---- Values: the same as the official code's -------------------------------------------------------------------------
 
 
