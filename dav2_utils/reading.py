@@ -18,7 +18,7 @@ from .keys import BYTES_PER_ELEMENT, CheckpointError, TensorInfo
 from .placeholders import Tensor as Described
 from .weightsets import find_sets
 
-FACTS = ("encoder", "depth", "max_depth", "torch", "dav2_utils", "steps", "source", "fingerprint")
+_OF_ONE_FILE = ("bytes", "fingerprint", "format")  # true of the file that they were written for, and of no other
 
 
 class RefusedPickle(CheckpointError):
@@ -171,9 +171,9 @@ def read_facts(opened: Checkpoint) -> dict[str, Any]:
             facts = json.loads(facts_path(opened.file).read_text(encoding="utf-8"))
             if not isinstance(facts, dict) or facts.get("bytes") != opened.bytes:
                 return {}
-    facts = {name: facts[name] for name in FACTS if name in facts}
+    facts = {name: fact for name, fact in facts.items() if name not in _OF_ONE_FILE}
     depth = facts.get("max_depth")
-    if not (isinstance(depth, (int, float)) and 0 < depth < float("inf")):
+    if type(depth) not in (int, float) or not 0 < depth < float("inf"):
         facts.pop("max_depth", None)
     return facts
 

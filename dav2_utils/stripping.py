@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
+from .diagnosis import table_of
 from .keys import CheckpointError, PrefixError, rename_map
 
 StateDict = OrderedDict[str, torch.Tensor]
@@ -27,8 +29,8 @@ def strip_wrappers(
 ) -> OrderedDict[str, Any]:
     """A new state dict whose names lost their wrapper components, one-to-one; the tensors are the same objects.
 
-    `target`: the model, its state dict or its names, where there is one; then the target decides (see
-    `keys.rename_map`), and a wrapped target gets its components added. `components`: take off exactly these instead of
+    `target`: the model, its state dict, its names, an encoder's name or another checkpoint's path; then the target
+    decides (see `keys.rename_map`), and a wrapped target gets its components added. `components`: take off exactly these instead of
     the known wrappers. Raises `PrefixError` where two names would become one, or a component asked for is nowhere or
     is the target's own; `CheckpointError` for a training checkpoint in place of the state dict in it.
     """
@@ -40,6 +42,8 @@ def strip_wrappers(
             "names and tensors",
             f"Take the weights out first: checkpoint[{boxes[0]!r}]" if boxes else "",
         )
+    if isinstance(target, (str, os.PathLike)):
+        target = table_of(target)
     names = target.state_dict() if hasattr(target, "state_dict") else target
     return renamed(state_dict, rename_map(state_dict, None if names is None else set(names), components))
 

@@ -24,6 +24,7 @@ from safetensors import safe_open
 from torch import nn
 
 from dav2_utils import fixing, writing
+from dav2_utils.architecture import table_for
 from dav2_utils.checkpoint import inspect_file
 from dav2_utils.diagnosis import diagnose
 from dav2_utils.keys import CheckpointError, PrefixError
@@ -72,6 +73,9 @@ def test_strip_keeps_order_metadata_sharing_and_dtypes() -> None:
     assert clean["0.0.weight"].data_ptr() == clean["0.1.weight"].data_ptr() == model[0].weight.data_ptr()
     assert clean["0.0.weight"].dtype == torch.float16 and list(state) == before
     assert list(strip_wrappers(clean, wrapped)) == before, "and on again, for a model that is wrapped"
+    lightning = {f"net.{name}": torch.ones(1) for name in table_for("vits")}
+    assert list(strip_wrappers(lightning)) == list(lightning)
+    assert list(strip_wrappers(lightning, "vits")) == list(table_for("vits"))
 
 
 def test_strip_refuses() -> None:
@@ -503,6 +507,9 @@ def test_never_over_a_mapped_file(tmp_path: Path) -> None:
     save_weights(model, path, note="again")
     assert same(load_model(path).state_dict(), model.state_dict())
     assert json.loads((tmp_path / "w.pth.json").read_text())["note"] == "again"
+    done = fix_file(path, format="safetensors")
+    facts = inspect_file(str(done.target)).facts
+    assert facts["note"] == "again" and "fingerprint" not in facts, "what somebody wrote down goes along"
 
 
 def test_check_loaded() -> None:
