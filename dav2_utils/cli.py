@@ -165,7 +165,6 @@ def depth(
     from .pictures import write_depth_maps
     from .repair import load_model
 
-    require(weights)
     model = load_model(weights, encoder=encoder, max_depth=max_depth)
     results = write_depth_maps(model, images, **options)
     if as_json:
