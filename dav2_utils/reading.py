@@ -173,7 +173,7 @@ def read_facts(opened: Checkpoint) -> dict[str, Any]:
                 return {}
     facts = {name: fact for name, fact in facts.items() if name not in _OF_ONE_FILE}
     depth = facts.get("max_depth")
-    if type(depth) not in (int, float) or not 0 < depth < float("inf"):
+    if isinstance(depth, bool) or not (isinstance(depth, (int, float)) and 0 < depth < float("inf")):
         facts.pop("max_depth", None)
     return facts
 

@@ -30,9 +30,9 @@ def strip_wrappers(
     """A new state dict whose names lost their wrapper components, one-to-one; the tensors are the same objects.
 
     `target`: the model, its state dict, its names, an encoder's name or another checkpoint's path; then the target
-    decides (see `keys.rename_map`), and a wrapped target gets its components added. `components`: take off exactly these instead of
-    the known wrappers. Raises `PrefixError` where two names would become one, or a component asked for is nowhere or
-    is the target's own; `CheckpointError` for a training checkpoint in place of the state dict in it.
+    decides (see `keys.rename_map`), and a wrapped target gets its components added. `components`: take off exactly
+    these instead of the known wrappers. Raises `PrefixError` where two names would become one, or a component asked
+    for is nowhere or is the target's own; `CheckpointError` for a training checkpoint in place of the state dict in it.
     """
     odd = [name for name in state_dict if not isinstance(name, str)]
     boxes = [name for name, value in state_dict.items() if isinstance(value, Mapping) and not _is_extra(name)]
