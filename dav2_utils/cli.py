@@ -143,9 +143,7 @@ def fix(paths: tuple[Path, ...], file_format: str | None, as_json: bool, **optio
 
 @dav2.command(epilog="Example: dav2 depth room.jpg --weights latest.fixed.pth --max-depth 20 --output maps/")
 @click.argument("images", type=Path, nargs=-1, required=True, metavar="IMAGE...")
-@click.option(
-    "--weights", type=Path, required=True, metavar="FILE", help="Weights of a Depth Anything V2, broken or mended."
-)
+@click.option("--weights", required=True, metavar="FILE", help="A checkpoint, broken or mended, or an official name.")
 @encoder_option
 @click.option(
     "--max-depth",
@@ -159,7 +157,7 @@ def fix(paths: tuple[Path, ...], file_format: str | None, as_json: bool, **optio
 @click.option("--output", "-o", type=Path, help="Folder for the maps; default: beside each image.")
 @json_option
 def depth(
-    images: tuple[Path, ...], weights: Path, encoder: str | None, max_depth: float | None, as_json: bool, **options: Any
+    images: tuple[Path, ...], weights: str, encoder: str | None, max_depth: float | None, as_json: bool, **options: Any
 ) -> int:
     """Depth maps of IMAGEs: STEM.depth.npy (float32) and STEM.depth.png (to look at)."""
     from .pictures import write_depth_maps
