@@ -212,7 +212,8 @@ def _hash(a: Array, b: Array, c: Array) -> Array:
     words = [x.astype(np.int64).astype(np.uint32) for x in (a, b, c)]
     h = words[0] * np.uint32(73856093) ^ words[1] * np.uint32(19349663) ^ words[2] * np.uint32(83492791)
     h = (h ^ h >> np.uint32(13)) * np.uint32(0x5BD1E995)
-    return ((h ^ h >> np.uint32(15)) & np.uint32(0xFFFF)).astype(np.float32) / np.float32(65535)
+    number: Array = ((h ^ h >> np.uint32(15)) & np.uint32(0xFFFF)).astype(np.float32) / np.float32(65535)
+    return number
 
 
 def _brightness(
