@@ -135,6 +135,11 @@ _COATS = {
 }
 
 EXERCISES: dict[str, Exercise] = {
+    "00-names": Exercise(
+        _equals(3, {2: "Count again: one of them has no dot in its name.", 6: "Only the left sides are names."},
+                "How many entries does the dictionary have?"),
+        "That is how every exercise works.",
+    ),
     "01-wrapped-twice": Exercise(
         _equals("module.module.pretrained.cls_token", {
             "module.pretrained.cls_token": "That is one wrapper. The colleague put on a second one.",

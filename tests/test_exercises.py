@@ -13,6 +13,7 @@ from dav2_utils.exercises import EXERCISES
 
 _NAMES = len(table_for("tiny"))
 WRONG: dict[str, tuple[Any, ...]] = {
+    "00-names": (2, 6, "fc.weight"),
     "01-wrapped-twice": ("module.pretrained.cls_token", "pretrained.cls_token", "module.module", 2),
     "01-reverse": ((0, 0), (_NAMES, 0), (0, _NAMES), _NAMES),
     "02-subtract": (({"step"}, {"scale"}), ({"scale"},), (set(), {"step"}), "scale"),
@@ -42,6 +43,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "06-silent": ("depth_head.scratch.output_conv2.2.weight", "max_depth", "all"),
 }
 RIGHT: dict[str, Any] = {
+    "00-names": 3,
     "01-wrapped-twice": "module.module.pretrained.cls_token",
     "01-reverse": (_NAMES, _NAMES),
     "02-subtract": ({"scale"}, {"step"}),
