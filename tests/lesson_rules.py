@@ -96,7 +96,7 @@ def _exercises(nb: Any) -> list[str]:
     for card, stub, folded in exercises(nb):
         if not re.search(r"^#{2,3} Exercise\b", card.source, re.M):
             found.append(f"{stub.id}: the card before it needs a heading that begins with Exercise")
-        if not re.search(r"Difficulty: (easy|medium|hard)\b.*\b\d+ minutes", card.source):
+        if not re.search(r"Difficulty: (easy|medium|hard)\b.*\b\d+ minutes?\b", card.source):
             found.append(f"{stub.id}: the card must say 'Difficulty: easy|medium|hard' and 'N minutes' on one line")
         if "check(" not in stub.source or "..." not in stub.source:
             found.append(f"{stub.id}: the stub must hold ... and check(...)")
