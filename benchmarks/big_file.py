@@ -1,4 +1,4 @@
-"""The file that the measurements are made on: a ViT-L training file of 4.0 GB, as a DistributedDataParallel run leaves it.
+"""The file that the measurements are made on: a 4.0 GB ViT-L training file, as DistributedDataParallel leaves it.
 
 `python benchmarks/big_file.py FOLDER` makes it, once, and prints its path. The layout is the official one (`model`,
 `optimizer`, `epoch`, `previous_best`, every name under `module.`), with the state that AdamW really keeps.

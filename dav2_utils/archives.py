@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 MOST_RECORDS = 500_000
 LARGEST_DIRECTORY = 128 * 2**20  # bytes
 
+_MOVED = "its directory is not where it says: there are other data before it, or several archives in one file"
 _END = struct.Struct("<4s4H2LH")
 _END64_PLACE = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
@@ -46,7 +47,7 @@ def read_directory(file: BinaryIO, size: int) -> dict[str, Record]:
     if place + length > end:
         raise ArchiveError("bytes are missing in the middle of it", cut=True)
     if place + length < end:
-        raise ArchiveError("there are other data before it, or several archives in one file")
+        raise ArchiveError(_MOVED)
     file.seek(place)
     data = file.read(length)
     found: dict[str, Record] = {}
@@ -80,11 +81,15 @@ def _find_directory(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
     magic, _, end64, _ = _END64_PLACE.unpack(file.read(_END64_PLACE.size))
     if magic != b"PK\6\7":
         return place, count, length, end
-    file.seek(min(end64, size))
+    if end64 + _END64.size > end:
+        raise ArchiveError("bytes are missing in the middle of it", cut=True)
+    file.seek(end64)
     found = file.read(_END64.size)
     if len(found) < _END64.size or found[:4] != b"PK\6\6":
-        raise ArchiveError("the large form of its directory is not where it should be", cut=True)
+        raise ArchiveError(_MOVED)
     fields = _END64.unpack(found)
+    if end64 + 12 + fields[1] != end - _END64_PLACE.size:
+        raise ArchiveError(_MOVED)
     return fields[9], fields[7], fields[8], end64
 
 

@@ -21,6 +21,10 @@ MOST_NAMES = 10_000  # different globals
 LONGEST_NAME = 1_000  # characters in the name of a global
 LONGEST_LINE = 4_000  # bytes of a number or a name written as text (protocol 0)
 
+# Functions that make an object of the class that is their first argument.
+_MAKERS = {"copyreg._reconstructor", "copy_reg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__",
+           "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"}  # fmt: skip
+
 
 class PickleError(Exception):
     """The bytes are no pickle, not a whole one, or one too long to follow.
@@ -125,7 +129,7 @@ class _Machine:
             if self.copied > MOST_STEPS + len(self.data):  # one large value, copied again and again
                 raise PickleError("it makes too much out of too little")
             return REBUILD[name](*args)
-        if name in ("copyreg._reconstructor", "copy_reg._reconstructor", "copyreg.__newobj__"):
+        if name in _MAKERS:
             return Made(args[0], args)
         return Made(maker, args)
 

@@ -23,8 +23,13 @@ LONGEST_NAME = 2_000  # characters of a tensor's name
 _NO_WEIGHTS = re.compile(r"optim|schedul|scaler|rng|random|metric|loss|criterion|callbacks|loops|_metadata$", re.I)
 _OF_A_LAYER = {"weight", "bias"}
 
-MMENGINE_EMA = "the raw weights: MMEngine's EMA hook exchanges the two, and `state_dict` holds the averaged ones"
-LIGHTNING_AVERAGE = "the averaged weights: Lightning's weight averaging puts the raw ones into `current_model_state`"
+#: Layouts in which a name says the opposite of what it holds: (entries that give them away, set, what it holds).
+OPPOSITES = [
+    (("message_hub", "ema_state_dict"), "state_dict", "the averaged weights: MMEngine's EMA hook exchanges the two"),
+    (("message_hub", "ema_state_dict"), "ema_state_dict", "the raw weights: MMEngine's EMA hook exchanges the two"),
+    (("averaging_state", "current_model_state"), "state_dict", "the averaged weights, by Lightning's weight averaging"),
+    (("averaging_state", "current_model_state"), "current_model_state", "the raw weights; state_dict is the average"),
+]
 PICKLED_MODULE = "inside a pickled {}: loading it runs code of whoever wrote the file"
 PARTITIONED = "every tensor is empty, as in a DeepSpeed ZeRO-3 run; run its zero_to_fp32.py to gather the weights"
 
@@ -149,15 +154,14 @@ def describe(value: Any) -> Any:
     if isinstance(value, str):
         return value if len(value) <= 200 else value[:200] + "..."
     if isinstance(value, (Made, Global)):
-        return value.kind if isinstance(value, Made) else value.dotted
+        name = value.kind if isinstance(value, Made) else value.dotted
+        return name.removeprefix("builtins.").removeprefix("__builtin__.")
     return type(value).__name__
 
 
 def _note(weights: WeightSet, root: Any) -> str:
     beside = mapping(root) or {}
-    mmengine = "state_dict" in beside and ("message_hub" in beside or "param_schedulers" in beside)
-    if mmengine and weights.path == ("ema_state_dict",):
-        return MMENGINE_EMA
-    if "current_model_state" in beside and weights.path == ("state_dict",):
-        return LIGHTNING_AVERAGE
+    for signs, name, note in OPPOSITES:
+        if weights.path == (name,) and all(sign in beside for sign in signs):
+            return note
     return PARTITIONED if weights.table and all(info.shape == (0,) for info in weights.table.values()) else ""
