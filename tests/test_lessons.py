@@ -1,0 +1,295 @@
+"""The lessons: their rules, every one run in a fresh kernel and held against what is stored, every solution checked."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import lesson_pages
+import lesson_rules
+import lesson_runs
+import lessons
+
+ALL = lessons.lessons()
+IDS = [path.stem for path in ALL]
+# The errors that are meant: lesson, cell, exception, and what torch or this package says in it.
+MEANT = {
+    ("01_reproduce_the_error", "first-face"): (
+        "RuntimeError",
+        'Missing key(s) in state_dict: "pretrained.cls_token"',
+        'Unexpected key(s) in state_dict: "model", "optimizer", "epoch", "previous_best"',
+    ),
+    ("01_reproduce_the_error", "second-face"): (
+        "RuntimeError",
+        'Missing key(s) in state_dict: "pretrained.cls_token"',
+        'Unexpected key(s) in state_dict: "module.pretrained.cls_token"',
+    ),
+    ("05_save_it_right", "guard"): ("CheckpointError", "The weights did not arrive: 0 of 183 tensors"),
+    ("06_checkpoint_clinic", "p13"): ("AmbiguousSets", "state_dict", "state_dict_ema"),
+}
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all lessons of this run, empty at first: whoever needs latest.pth first trains it."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.mark.xdist_group("lessons")
+@pytest.mark.parametrize("path", ALL, ids=IDS)
+def test_a_fresh_run_says_what_is_stored(
+    path: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAV2_LESSONS", str(runs))
+    stored = lesson_runs.read(path)
+    fresh = lesson_runs.execute(path, tmp_path, environment=lesson_runs.secluded(tmp_path), solve=True)
+    assert lesson_runs.differences(stored, fresh) == []
+    for cell in fresh.cells:
+        for output in cell.get("outputs", []):
+            assert output.get("name") != "stderr", f"{cell.id} warns: {output.text}"
+            if output.output_type == "error":
+                name, *words = MEANT[path.stem, cell.id]
+                assert output.ename == name
+                for word in words:
+                    assert word in output.evalue
+    for _, stub, _ in lesson_runs.exercises(fresh):
+        assert "Not attempted." in "".join(lesson_runs.texts(stub.outputs)), stub.id
+        assert "Right." in stub.metadata["solved"], f"the solution of {stub.id} is not right any more"
+
+
+def test_every_meant_error_is_stored() -> None:
+    stored = {
+        (path.stem, cell.id)
+        for path in ALL
+        for cell in lesson_runs.read(path).cells
+        if any(output.output_type == "error" for output in cell.get("outputs", []))
+    }
+    assert stored == set(MEANT)
+
+
+# The rules ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ALL, ids=IDS)
+def test_a_lesson_keeps_the_rules(path: Path) -> None:
+    assert lesson_rules.lint(path) == []
+
+
+def spoil(nb: Any, cell: str, **changes: Any) -> None:
+    next(c for c in nb.cells if c.id == cell).update(changes)
+
+
+def without(nb: Any, text: str) -> None:
+    for cell in nb.cells:
+        cell.source = cell.source.replace(text, "")
+
+
+def first_output(nb: Any, kind: str) -> Any:
+    return next(o for c in nb.cells for o in c.get("outputs", []) if o.output_type == kind)
+
+
+def forget_alt(nb: Any) -> None:
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.metadata = {}
+
+
+SPOILED: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "two H1": (lambda nb: spoil(nb, "recap", source="# Recap"), "one H1"),
+    "a level skipped": (lambda nb: spoil(nb, "scene-why", source="#### A street"), "skips a level"),
+    "no recap": (lambda nb: without(nb, "## Recap"), "H2 sections must be"),
+    "no minutes": (lambda nb: without(nb, "20 minutes"), "N minutes"),
+    "no link onwards": (lambda nb: spoil(nb, "next", source="## What next\n\nNothing."), "must hold links"),
+    "a dead link": (lambda nb: spoil(nb, "recap", source="## Recap\n\n[x](nowhere.ipynb)"), "leads nowhere"),
+    "a long cell": (lambda nb: spoil(nb, "scene", source="\n".join(["1"] * 21)), "21 lines"),
+    "long cells": (lambda nb: [c.update(source="1\n" * 7) for c in nb.cells if c.cell_type == "code"], "median"),
+    "no prose before": (lambda nb: spoil(nb, "models-why", cell_type="raw"), "no prose before"),
+    "a random id": (lambda nb: spoil(nb, "scene", id="3f2a9b10"), "readable id"),
+    "one id twice": (lambda nb: spoil(nb, "scene", id="models"), "readable id of its own"),
+    "no difficulty": (lambda nb: without(nb, "Difficulty: easy"), "Difficulty"),
+    "one hint": (lambda nb: without(nb, "<summary>Hint 2</summary>"), "three folded"),
+    "no solution": (lambda nb: without(nb, "```python"), "the solution must be"),
+    "not executed": (lambda nb: spoil(nb, "scene", execution_count=None), "not those of one run"),
+    "timing": (lambda nb: spoil(nb, "scene", metadata={"execution": {}}), "metadata of a run"),
+    "a version": (lambda nb: nb.metadata.language_info.update(version="3.11"), "metadata must be"),
+    "a silent error": (
+        lambda nb: spoil(nb, "scene", outputs=[nbformat.v4.new_output("error", ename="E", evalue="")]),
+        "raises-exception",
+    ),
+    "a warning": (
+        lambda nb: spoil(nb, "scene", outputs=[nbformat.v4.new_output("stream", name="stderr", text="Warning")]),
+        "a warning",
+    ),
+    "no alt text": (forget_alt, "no alt text"),
+    "an address": (lambda nb: first_output(nb, "stream").update(text="<at 0x7f3a2b4c5d>"), "one machine"),
+    "a path": (lambda nb: first_output(nb, "stream").update(text="/home/ada/latest.pth"), "one machine"),
+    "a widget": (
+        lambda nb: first_output(nb, "execute_result").data.update({lesson_runs.WIDGET: "{}"}),
+        "state of a widget",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")
+@pytest.mark.parametrize("name", SPOILED)
+def test_each_rule_sees_what_it_forbids(name: str, tmp_path: Path) -> None:
+    (tmp_path / "notebooks").mkdir()
+    for path in [*lessons.NOTEBOOKS.glob("*.ipynb")]:
+        (tmp_path / "notebooks" / path.name).touch()
+    change, problem = SPOILED[name]
+    nb = lesson_runs.read(lessons.NOTEBOOKS / "04_see_the_depth.ipynb")
+    change(nb)
+    target = tmp_path / "notebooks" / "04_see_the_depth.ipynb"
+    target.write_text(nbformat.writes(nb), encoding="utf-8")
+    assert any(problem in found for found in lesson_rules.lint(target)), lesson_rules.lint(target)
+
+
+def test_a_large_file_is_seen(tmp_path: Path) -> None:
+    nb = lesson_runs.read(ALL[0])
+    first_output(nb, "stream").text = "x" * lesson_rules.LARGEST_FILE
+    lesson_runs.write(nb, tmp_path / ALL[0].name)
+    assert any("are more than" in found for found in lesson_rules.lint(tmp_path / ALL[0].name))
+
+
+# The comparison ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stored", "fresh", "same"),
+    [
+        ("AbsRel 0.13", "AbsRel 0.14", True),
+        ("AbsRel 0.13", "AbsRel 0.31", False),
+        ("183 tensors", "183  tensors\n", True),
+        ("183 tensors", "182 tensors", False),
+        ("mended 3.66", "broken 3.66", False),
+        ("one 1.0", "one 1.0 1.0", False),
+        ("sha256:ab12 torch 2.13.0+cpu", "sha256:0f9e torch 2.6.0", True),
+    ],
+)
+def test_text_is_compared_after_rounding(stored: str, fresh: str, same: bool) -> None:
+    assert lesson_runs.same_text(stored, fresh) is same
+
+
+def test_pictures_are_compared_by_what_they_show() -> None:
+    import numpy as np
+
+    from dav2_utils import show_depth
+
+    depth = np.linspace(2, 16, 40 * 60, dtype=np.float32).reshape(40, 60)
+
+    def png(values: Any) -> str:
+        return base64.b64encode(show_depth(values, max_depth=20).png).decode()
+
+    assert lesson_runs.same_picture(png(depth), png(depth * 1.02))
+    assert not lesson_runs.same_picture(png(depth), png(depth[::-1]))
+
+
+def test_a_changed_output_is_a_difference() -> None:
+    stored = lesson_runs.read(lessons.NOTEBOOKS / "04_see_the_depth.ipynb")
+    for spoiled in (
+        lambda nb: first_output(nb, "stream").update(text="AbsRel 9.99"),
+        lambda nb: spoil(nb, "scene", outputs=[]),
+    ):
+        fresh = copy.deepcopy(stored)
+        assert lesson_runs.differences(stored, fresh) == []
+        spoiled(fresh)
+        assert lesson_runs.differences(stored, fresh) != []
+
+
+def test_what_belongs_to_one_run_is_taken_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DAV2_LESSONS", str(tmp_path))
+    output = nbformat.v4.new_output
+    cell = nbformat.v4.new_code_cell("x", id="x", execution_count=7, metadata={"execution": {"a": "1"}, "tags": ["t"]})
+    cell.outputs = [
+        output("stream", name="stderr", text="\rdepth:   0%|   | 0/3\rdepth: 100%|###| 3/3 [00:01<00:00,  2.1it/s]\n"),
+        output("stream", name="stdout", text=f"wrote {tmp_path}/a"),
+        output("stream", name="stdout", text=".pth\n"),
+        output("display_data", data={lesson_runs.WIDGET: {"model_id": "0a1b"}, "text/plain": "VBox()"}),
+        output(
+            "error",
+            ename="E",
+            evalue="no",
+            traceback=["\x1b[31mCell In[7], line 1\x1b[0m", "File ~/torch.py:1", "E: no"],
+        ),
+    ]
+    nb = lesson_runs.normalise(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}}))
+    clean = nb.cells[0]
+    assert (clean.execution_count, clean.metadata) == (1, {"tags": ["t"]})
+    assert [out.output_type for out in clean.outputs] == ["stream", "display_data", "error"]
+    assert clean.outputs[0].text == "wrote runs/a.pth\n"
+    assert clean.outputs[1].data == {"text/plain": lesson_runs.WIDGET_TEXT}
+    assert clean.outputs[2].traceback == ["Cell In[1], line 1", "E: no"]
+    assert "widgets" not in nb.metadata
+
+
+# The parts that hang together --------------------------------------------------------------------------------------
+
+
+def test_the_map_says_what_the_lessons_say() -> None:
+    table = lesson_rules.section(lesson_runs.read(ALL[0]), "The map")
+    rows = dict(re.findall(r"\((\d\d_\w+)\.ipynb\) \| (\d+) \|", table))
+    assert rows == {path.stem: str(lesson_rules.minutes(lesson_runs.read(path))) for path in ALL[1:]}
+
+
+def test_the_readmes_picture_is_the_one_in_lesson_04() -> None:
+    cell = next(c for c in lesson_runs.read(lessons.NOTEBOOKS / "04_see_the_depth.ipynb").cells if c.id == "four-maps")
+    kept = lesson_rules.ROOT / "docs" / "four_maps.png"
+    assert base64.b64decode(cell.outputs[0].data["image/png"]) == kept.read_bytes()
+    assert kept.stat().st_size < 150_000
+
+
+def test_the_first_cell_installs_on_colab_and_does_nothing_at_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    sources = {next(c.source for c in lesson_runs.read(path).cells if c.cell_type == "code") for path in ALL}
+    assert len(sources) == 1, "every lesson begins with the same cell"
+    code = TransformerManager().transform_cell(sources.pop())
+    (tmp_path / "clone" / "dav2_utils").mkdir(parents=True)
+    (tmp_path / "clone" / "dav2_utils" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    ran: list[str] = []
+
+    class Shell:
+        def run_line_magic(self, name: str, line: str) -> None:
+            ran.append(f"{name} {line}")
+
+    exec(code, {"get_ipython": Shell})
+    assert ran == []
+    monkeypatch.setitem(sys.modules, "google.colab", sys)
+    names: dict[str, Any] = {"get_ipython": Shell}
+    exec(code, names)
+    assert ran == ["pip install --quiet --no-deps {repository}"]
+    assert names["repository"] == tmp_path / "clone"
+
+
+def test_pages_need_nothing_from_elsewhere(tmp_path: Path) -> None:
+    path = lessons.NOTEBOOKS / "04_see_the_depth.ipynb"
+    nb = lesson_runs.read(path)
+    lesson_pages.export(nb, tmp_path / "04.html")
+    html = (tmp_path / "04.html").read_text(encoding="utf-8")
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=.?https?:", html)
+    pictures = re.findall(r"<img[^>]*>", html)
+    assert len(pictures) >= 6 and all(re.search(r'alt="[^"]{20,}"', picture) for picture in pictures)
+    assert 'href="05_save_it_right.html"' in html and "<details>" in html
+    assert "04_see_the_depth.html" in lesson_pages.index([(path, nb)])
+
+
+def test_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lessons.command_table(ALL[:1]) == 0
+    assert "00_start_here" in capsys.readouterr().out
+    done = subprocess.run([sys.executable, lessons.__file__, "lint", "99"], capture_output=True, text=True)
+    assert done.returncode == 2 and "no lesson begins like 99" in done.stderr
