@@ -18,7 +18,7 @@ ROOMS = [
     "contents", "signs", "causes", "leftovers", "verdict", "diagnosis",
     "keytable", "explanation", "dinov2", "model", "pictures", "hub", "raycast", "scenes", "writing",
     "stripping", "reading", "fixing", "repair",
-    "training", "finetune", "plots", "exercises", "clinic", "widgets", "notebook", "cli",
+    "training", "finetune", "plots", "exercises", "clinic", "views", "widgets", "notebook", "cli",
 ]  # fmt: skip
 LIGHT = ROOMS[: ROOMS.index("explanation") + 1]
 HEAVY = ("torch", "numpy", "cv2", "matplotlib", "IPython", "ipywidgets", "safetensors", "tqdm", "huggingface_hub")

@@ -1,0 +1,159 @@
+"""What the widgets show, as plain functions: a state of the switches in, HTML or a picture out. No widget in here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from html import escape
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from .checkpoint import inspect_file
+from .diagnosis import table_of
+from .environment import import_cv2
+from .explanation import explain
+from .keys import CheckpointError, PrefixError, Table, rename_map
+from .keytable import KeyRow, KeyTable, show_keys
+from .plots import Picture, show_depth
+
+LONGEST_SIDE = 1024  # pixels; an uploaded picture is made smaller than this
+MOST_ROWS = 400  # lines of a table; more would make the page slow
+
+
+def keys_html(file: Any, model: Any, search: str = "", fold: bool = True, only_differences: bool = False) -> str:
+    """The names of `file` (beside those of `model`) as a table, families folded or every name on a line of its own.
+
+    `search` keeps the lines in which all of its words occur, on either side. At most 400 lines are shown; the caption
+    counts all.
+    """
+    shown = show_keys(file, model, limit=MOST_ROWS) if fold else _unfolded(table_of(file), model)
+    words = search.lower().split()
+    rows = [row for row in shown.rows if all(word in f"{row.file} {row.model}".lower() for word in words)]
+    if only_differences:
+        rows = [row for row in rows if row.verdict != "same"]
+    found = f" {len(rows)} of {len(shown.rows)} lines fit the search." if words or only_differences else ""
+    return replace(shown, rows=rows, caption=shown.caption + found)._repr_html_()
+
+
+def _unfolded(left: Table, model: Any) -> KeyTable:
+    """`show_keys` with a line for each name."""
+    whole = show_keys(left, model, limit=MOST_ROWS)
+    right = {} if model is None else table_of(model)
+    try:
+        names = rename_map(left, right) if right else {}
+    except PrefixError:
+        names = {}
+    rows = []
+    for name, info in left.items():
+        new = names.get(name, name)
+        if new not in right:
+            rows.append(KeyRow(name, "only in the file" if right else "", "", 1, str(info.shape)))
+        elif right[new].shape != info.shape:
+            rows.append(KeyRow(name, "other shape", new, 1, f"{info.shape} and {right[new].shape}"))
+        else:
+            rows.append(KeyRow(name, "same" if new == name else "other name", new, 1, str(info.shape)))
+    taken = {names.get(name, name) for name in left}
+    rows += [KeyRow("", "only in the model", n, 1, str(i.shape)) for n, i in right.items() if n not in taken]
+    return replace(whole, rows=rows)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What loading would meet for one position of the switches."""
+
+    matched: int
+    missing: list[str]
+    unexpected: list[str]
+
+    @property
+    def loads(self) -> bool:
+        return bool(self.matched) and not self.missing and not self.unexpected
+
+    def to_html(self) -> str:
+        verdict = "✓ It loads." if self.loads else "✗ It does not load."
+        rows = ("matched", str(self.matched)), ("missing", _some(self.missing)), ("unexpected", _some(self.unexpected))
+        table = "".join(f"<tr><th scope='row' style='text-align:left'>{k}</th><td>{v}</td></tr>" for k, v in rows)
+        return f"<p><b>{verdict}</b></p><table>{table}</table>"
+
+
+def _some(names: list[str]) -> str:
+    first = ", ".join(f"<code>{escape(name)}</code>" for name in names[:2])
+    return f"{len(names)}{', such as ' if names else ''}{first}"
+
+
+def try_switches(top: list[str], weights: list[str], model: list[str], order: tuple[str, ...]) -> Trial:
+    """The names that loading meets after the steps in `order` (`unwrap`, `strip`), compared with those of the model.
+
+    `top`: the names at the top of the file; `weights`: those inside its container; for a file without one they are
+    the same. Stripping is by `removeprefix`: what stands at the front, once.
+    """
+    names = top
+    for step in order:
+        names = weights if step == "unwrap" else [name.removeprefix("module.") for name in names]
+    return Trial(
+        len(set(names) & set(model)),
+        [name for name in model if name not in set(names)],
+        [name for name in names if name not in set(model)],
+    )
+
+
+def load_for_real(file: Any, model: nn.Module, order: tuple[str, ...]) -> str:
+    """Carry the steps out with torch on a copy of `model`, and show what torch says, as HTML."""
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    for step in order:
+        if step == "unwrap":
+            path = inspect_file(file).container
+            for part in path:
+                state = state[part]
+        else:
+            state = {name.removeprefix("module."): value for name, value in state.items()}
+    try:
+        said = str(copy.deepcopy(model).load_state_dict(state))
+    except (RuntimeError, TypeError, AttributeError) as error:
+        text = f"{type(error).__name__}: {error}"
+        return f"<pre>{escape(text[:300])}{' ...' if len(text) > 300 else ''}</pre>{explain(text)._repr_html_()}"
+    return f"<p><b>✓ torch says:</b> {escape(said)}</p>"
+
+
+def depth_view(
+    model: Any, picture: npt.NDArray[np.uint8], cmap: str, input_size: int, across: float, down: float
+) -> tuple[Picture, str]:
+    """The depth map of a BGR picture, and the depth at one point (`across` and `down` from 0 to 1) in words."""
+    depth = model.infer_image(picture, input_size=input_size)
+    row, column = (min(int(part * side), side - 1) for part, side in zip((down, across), depth.shape, strict=True))
+    value = float(depth[row, column])
+    unit = "m" if model.max_depth is not None else "relative (larger is nearer)"
+    shown = show_depth(depth, max_depth=model.max_depth, image=picture, cmap=cmap)
+    return shown, f"At column {column}, row {row}: {value:.2f} {unit}."
+
+
+def uploaded(value: Any) -> bytes | None:
+    """The bytes of the newest file in a FileUpload's value: a dictionary in ipywidgets 7, a tuple in 8."""
+    files = list(value.values()) if isinstance(value, Mapping) else list(value)
+    return bytes(files[-1]["content"]) if files else None
+
+
+def decode(content: bytes) -> npt.NDArray[np.uint8]:
+    """An uploaded picture as BGR uint8, at most 1024 pixels on its longer side. Raises `CheckpointError` for others."""
+    cv2 = import_cv2()
+    picture = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR) if content else None
+    if picture is None:
+        raise CheckpointError(
+            "This does not decode as a picture", "JPEG or PNG", "Choose another file", kind="not a picture"
+        )
+    shrink = LONGEST_SIDE / max(picture.shape[:2])
+    if shrink < 1:
+        picture = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def error_html(text: str) -> str:
+    """What `explain` makes of a pasted error, as HTML; a hint as long as nothing is pasted."""
+    if not text.strip():
+        return "<p>Paste an error into the field; the cause appears here.</p>"
+    return explain(text)._repr_html_()

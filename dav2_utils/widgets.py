@@ -1,0 +1,128 @@
+"""The interactive views of the lessons: each is a few controls around one function of `views`.
+
+Only traits that ipywidgets 7.7 (Colab) and 8 share. One HTML or Image widget is updated in place, so nothing jumps.
+Every control has a label and works by keyboard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from . import views
+from .checkpoint import inspect_file
+from .diagnosis import table_of
+from .keys import CheckpointError
+
+_WIDE = {"description_width": "initial"}
+
+
+def key_explorer(file: Any, model: Any = None) -> ipywidgets.VBox:
+    """The names of `file`, beside those of `model` (whatever `table_of` takes): search, fold, differences alone."""
+    left, right = table_of(file), None if model is None else table_of(model)
+    search = ipywidgets.Text(description="Search", placeholder="blocks.3 qkv", continuous_update=True)
+    fold = ipywidgets.Checkbox(value=True, description="Fold numbered names", indent=False)
+    different = ipywidgets.Checkbox(value=False, description="Only what differs", indent=False)
+    out = ipywidgets.HTML()
+
+    def show() -> None:
+        out.value = views.keys_html(left, right, search.value, fold.value, different.value)
+
+    return _around(show, [search, fold, different], out)
+
+
+def strip_playground(file: Any, model: nn.Module) -> ipywidgets.VBox:
+    """Unwrap and strip, on and off, in either order, and see at once what loading `file` into `model` would meet."""
+    opened = inspect_file(file)
+    weights = list(opened.table)
+    top = [*opened.container[:1], *opened.other_entries] if opened.container else weights
+    unwrap = ipywidgets.Checkbox(value=False, description="Unwrap the container", indent=False)
+    strip = ipywidgets.Checkbox(value=False, description="Strip 'module.' at the front", indent=False)
+    first = ipywidgets.Dropdown(options=["unwrap first", "strip first"], description="Order")
+    button = ipywidgets.Button(description="Load for real", tooltip="torch's own load_state_dict, on a copy")
+    out, real = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def order() -> tuple[str, ...]:
+        chosen = [step for step, box in (("unwrap", unwrap), ("strip", strip)) if box.value]
+        return tuple(chosen[::-1] if first.value == "strip first" else chosen)
+
+    def show() -> None:
+        out.value = views.try_switches(top, weights, list(model.state_dict()), order()).to_html()
+        real.value = ""
+
+    def load(_: Any) -> None:
+        real.value = views.load_for_real(file, model, order())
+
+    button.on_click(load)
+    box = _around(show, [unwrap, strip, first], out)
+    box.children = (*box.children, button, real)
+    return box
+
+
+def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[np.uint8]]) -> ipywidgets.VBox:
+    """Depth maps of `pictures` (BGR uint8, by name) or an uploaded one, by each of `models`; the depth at a point."""
+    seen = dict(pictures)
+    which = ipywidgets.Dropdown(options=list(models), description="Weights")
+    scene = ipywidgets.Dropdown(options=list(seen), description="Picture")
+    cmap = ipywidgets.Dropdown(options=["cividis", "viridis", "magma"], description="Colours")
+    size = ipywidgets.IntSlider(value=112, min=56, max=518, step=14, description="Input size", continuous_update=False)
+    across, down = (
+        ipywidgets.IntSlider(value=50, min=0, max=100, description=name, continuous_update=False)
+        for name in ("Across, %", "Down, %")
+    )
+    upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description="A picture of your own")
+    picture, point = ipywidgets.Image(format="png"), ipywidgets.HTML()
+
+    def show() -> None:
+        with torch.inference_mode():
+            drawn, words = views.depth_view(
+                models[which.value], seen[scene.value], cmap.value, size.value, across.value / 100, down.value / 100
+            )
+        picture.value, point.value = drawn.png, f"<p>{words}</p>"
+
+    def take(change: Mapping[str, Any]) -> None:
+        try:
+            content = views.uploaded(change["new"])
+            if content is not None:
+                seen["uploaded"] = views.decode(content)
+                scene.options = list(seen)
+                scene.value = "uploaded"
+                show()
+        except CheckpointError as error:
+            point.value = f"<p>✗ {error}</p>"
+
+    upload.observe(take, "value")
+    box = _around(show, [which, scene, cmap, size, across, down], point)
+    box.children = (*box.children[:-1], upload, picture, point)
+    return box
+
+
+def error_reader(text: str = "") -> ipywidgets.VBox:
+    """A field for a pasted error, and the cause below it."""
+    field = ipywidgets.Textarea(
+        value=text,
+        description="Error",
+        placeholder="Paste the whole error here",
+        layout={"width": "95%", "height": "9em"},
+    )
+    out = ipywidgets.HTML()
+
+    def show() -> None:
+        out.value = views.error_html(field.value)
+
+    return _around(show, [field], out)
+
+
+def _around(show: Callable[[], None], controls: list[Any], out: Any) -> ipywidgets.VBox:
+    """The controls above what they steer; `show` runs now and whenever one of them changes."""
+    for control in controls:
+        control.style = _WIDE
+        control.observe(lambda _: show(), "value")
+    show()
+    return ipywidgets.VBox([*controls, out])

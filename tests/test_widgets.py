@@ -1,0 +1,147 @@
+"""The views as plain functions, and the widgets around them as somebody moves them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dav2_utils import CheckpointError, DepthAnythingV2, TensorInfo, make_scene, views, widgets
+
+EVIL = "<script>alert(1)</script>.weight"
+
+
+def test_the_table_can_be_searched_folded_and_narrowed(latest: Path, tiny_model: DepthAnythingV2) -> None:
+    folded = views.keys_html(latest, tiny_model)
+    assert "{0..7}.attn.qkv.weight" in folded and "other name" in folded
+    found = views.keys_html(latest, tiny_model, "blocks.3 QKV", fold=False)
+    assert found.count("<tr>") == 3 and "2 of 183" in found and "blocks.3.attn" in found
+    same = views.keys_html(tiny_model.state_dict(), tiny_model, only_differences=True)
+    assert same.count("<tr>") == 1
+
+
+def test_unfolded_shows_what_only_one_side_has() -> None:
+    file = {"a": TensorInfo((1,)), "b": TensorInfo((2,))}
+    shown = views.keys_html(file, {"b": TensorInfo((3,)), "c": TensorInfo((4,))}, fold=False)
+    assert [word in shown for word in ("only in the file", "other shape", "only in the model")] == [True] * 3
+
+
+def test_thousands_of_names_stay_a_page(tiny_model: DepthAnythingV2) -> None:
+    many = {f"layer{number}.part.weight": TensorInfo((number,)) for number in range(20_000)}
+    for fold in (True, False):
+        shown = views.keys_html(many, None, fold=fold)
+        assert shown.count("<tr>") <= views.MOST_ROWS + 2 and "20000 tensors" in shown
+
+
+def test_names_from_a_file_are_escaped() -> None:
+    state = {EVIL: torch.ones(1)}
+    shown = views.keys_html(state, {"x": TensorInfo((1,))}, fold=False) + views.keys_html(state, None)
+    shown += views.try_switches([EVIL], [EVIL], ["x"], ()).to_html() + views.error_html(f"KeyError: '{EVIL}'")
+    assert "<script>" not in shown and "&lt;script&gt;" in shown
+
+
+@pytest.mark.parametrize(
+    ("order", "loads", "unexpected"),
+    [
+        ((), False, ["model", "epoch"]),
+        (("unwrap",), False, ["module.a"]),
+        (("strip",), False, ["model", "epoch"]),
+        (("strip", "unwrap"), False, ["module.a"]),
+        (("unwrap", "strip"), True, []),
+    ],
+)
+def test_the_order_of_unwrapping_and_stripping(order: tuple[str, ...], loads: bool, unexpected: list[str]) -> None:
+    trial = views.try_switches(["model", "epoch"], ["module.a"], ["a"], order)
+    assert trial.loads is loads and trial.unexpected == unexpected
+    assert ("It loads" in trial.to_html()) is loads
+
+
+def test_load_for_real_says_what_torch_says(latest: Path, tiny_model: DepthAnythingV2) -> None:
+    before = {name: tensor.clone() for name, tensor in tiny_model.state_dict().items()}
+    assert "All keys matched" in views.load_for_real(latest, tiny_model, ("unwrap", "strip"))
+    assert "Missing key(s)" in views.load_for_real(latest, tiny_model, ())
+    assert all(torch.equal(before[name], tensor) for name, tensor in tiny_model.state_dict().items())
+
+
+def test_the_depth_at_a_point_is_the_depth_of_the_map(tiny_model: DepthAnythingV2) -> None:
+    image = make_scene("streets", 1).image
+    depth = tiny_model.infer_image(image, input_size=56)
+    picture, words = views.depth_view(tiny_model, image, "cividis", 56, 1.0, 0.0)
+    assert f"{depth[0, -1]:.2f} m" in words and picture.png.startswith(b"\x89PNG")
+
+
+def test_uploads_of_both_ipywidgets() -> None:
+    image = np.zeros((1500, 2000, 3), dtype=np.uint8)
+    content = cv2.imencode(".png", image)[1].tobytes()
+    assert views.uploaded({"a.png": {"content": content}}) == content  # 7
+    assert views.uploaded(({"name": "a.png", "content": memoryview(content)},)) == content  # 8
+    assert views.uploaded(()) is None and views.uploaded({}) is None
+    assert views.decode(content).shape == (768, 1024, 3)
+    for bad in (b"", b"no picture"):
+        with pytest.raises(CheckpointError, match="decode"):
+            views.decode(bad)
+
+
+def controls(box: Any) -> dict[str, Any]:
+    return {child.description: child for child in box.children if getattr(child, "description", "")}
+
+
+def test_key_explorer_follows_its_controls(latest: Path, tiny_model: DepthAnythingV2) -> None:
+    box = widgets.key_explorer(latest, tiny_model)
+    first = box.children[-1].value
+    controls(box)["Search"].value = "qkv"
+    assert box.children[-1].value != first and "qkv" in box.children[-1].value
+
+
+def test_strip_playground_from_failure_to_success(latest: Path, tiny_model: DepthAnythingV2) -> None:
+    box = widgets.strip_playground(latest, tiny_model)
+    parts, (out, real) = controls(box), (box.children[3], box.children[-1])
+    assert "does not load" in out.value and "optimizer" in out.value
+    parts["Unwrap the container"].value = True
+    assert "module.pretrained" in out.value
+    parts["Load for real"].click()
+    assert "Missing key(s)" in real.value
+    parts["Strip 'module.' at the front"].value = True
+    assert "It loads" in out.value and real.value == ""
+    parts["Load for real"].click()
+    assert "All keys matched" in real.value
+
+
+def test_depth_viewer_follows_its_controls_and_takes_an_upload(tiny_model: DepthAnythingV2) -> None:
+    image = make_scene("streets", 1).image
+    box = widgets.depth_viewer({"one": tiny_model}, {"a street": image})
+    parts, picture, point = controls(box), box.children[-2], box.children[-1]
+    before = picture.value
+    parts["Colours"].value = "magma"
+    assert picture.value != before
+    parts["Across, %"].value = 0
+    assert "column 0" in point.value
+    content = cv2.imencode(".png", image[:56])[1].tobytes()
+    file = {"name": "x.png", "type": "image/png", "size": len(content), "content": content}
+    parts["A picture of your own"].set_trait("value", ({**file, "last_modified": datetime.now(timezone.utc)},))
+    assert parts["Picture"].value == "uploaded"
+
+
+def test_error_reader_reads(tiny_model: DepthAnythingV2) -> None:
+    box = widgets.error_reader()
+    assert "Paste an error" in box.children[-1].value
+    with pytest.raises(RuntimeError) as error:
+        tiny_model.load_state_dict({f"module.{name}": t for name, t in tiny_model.state_dict().items()})
+    controls(box)["Error"].value = str(error.value)
+    assert "wrapper_prefix" in box.children[-1].value
+
+
+def test_every_control_has_a_label(latest: Path, tiny_model: DepthAnythingV2) -> None:
+    image = make_scene("streets", 1).image
+    for box in (
+        widgets.key_explorer(latest, tiny_model),
+        widgets.strip_playground(latest, tiny_model),
+        widgets.depth_viewer({"one": tiny_model}, {"a": image}),
+        widgets.error_reader(),
+    ):
+        assert all(child.description for child in box.children if type(child).__name__ not in ("HTML", "Image"))
