@@ -1,0 +1,382 @@
+"""Files made to do harm: never executed, named, and bounded in time and memory. And files broken at random.
+
+`DAV2_FUZZ=10000` sets the number of random files (default 300 of each kind).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import resource
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from dav2_utils.archives import MOST_RECORDS
+from dav2_utils.checkpoint import NotACheckpoint, inspect_file
+from dav2_utils.keys import CheckpointError
+from dav2_utils.pickles import MOST_STEPS, PickleError, read_pickle
+
+EXAMPLES = int(os.environ.get("DAV2_FUZZ", "300"))
+
+
+class Calls:
+    """Pickles as a call of whatever function it is given."""
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        self.call = function, args
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def as_torch_file(path: Path, content: bytes, **options: Any) -> Path:
+    """A torch zip around a pickle made by hand."""
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        archive.writestr("archive/data.pkl", content)
+        archive.writestr("archive/version", b"3\n")
+    return path
+
+
+def attacks(trap: Path) -> dict[str, tuple[bytes, str]]:
+    """Pickles that make the file `trap` when they are loaded, and the name that gives each away."""
+    command, code = f"touch {trap}", f"open({str(trap)!r}, 'w').close()"
+    shell, text = command.encode(), code.encode()
+    return {
+        "os.system": (pickle.dumps({"model": Calls(os.system, command)}), f"{os.name}.system"),
+        "eval": (pickle.dumps([Calls(eval, code)]), "eval"),
+        "exec in a dict": (pickle.dumps({"a": {"b": Calls(exec, code)}}, 2), "exec"),
+        "getattr": (b"cbuiltins\ngetattr\n(cbuiltins\n__import__\n(S'os'\ntRS'system'\ntR(S'" + shell + b"'\ntR.",
+                    "builtins.getattr"),
+        "subprocess": (pickle.dumps(Calls(subprocess.check_call, ["touch", str(trap)])), "subprocess.check_call"),
+        "GLOBAL": (b"cos\nsystem\n(S'" + shell + b"'\ntR.", "os.system"),
+        "INST": (b"(S'" + shell + b"'\nios\nsystem\n.", "os.system"),
+        "OBJ": (b"(cos\nsystem\nS'" + shell + b"'\no.", "os.system"),
+        "STACK_GLOBAL": (
+            b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c" + bytes([len(shell)]) + shell + b"\x85R.", "os.system"),
+        "NEWOBJ": (b"\x80\x02csubprocess\nPopen\n(X" + struct.pack("<I", len(shell)) + shell + b"t\x81.",
+                   "subprocess.Popen"),
+        "BUILD": (b"\x80\x02c__main__\nX\n)\x81}X\x0c\x00\x00\x00__setstate__cos\nsystem\nsbX"
+                  + struct.pack("<I", len(shell)) + shell + b"b.", "os.system"),
+        "numpy": (b"cnumpy.testing._private.utils\nrunstring\n(S\"" + text + b"\"\n}tR.",
+                  "numpy.testing._private.utils.runstring"),
+        "torch hub": (b"ctorch.hub\nload\n(S'" + str(trap.parent).encode() + b"'\nS'evil'\ntR.", "torch.hub.load"),
+        "torch, dressed up": (b"ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n(cos\nsystem\n(S'" + shell
+                              + b"'\ntRNNNtR.", "os.system"),
+        "dotted": (b"\x80\x04\x8c\x05torch\x8c\x10serialization.os\x93.", "torch.serialization.os"),
+        "EXT": (b"\x80\x02\x82\x01)R.", "copyreg.extension 1"),
+    }  # fmt: skip
+
+
+NAMES = list(attacks(Path("x")))
+
+
+@pytest.mark.parametrize("form", ["bare", "zip", "zip, packed", "legacy", "beside weights"])
+@pytest.mark.parametrize("name", NAMES)
+def test_never_executed_and_named(name: str, form: str, tmp_path: Path) -> None:
+    trap = tmp_path / "sprung"
+    content, culprit = attacks(trap)[name]
+    path = tmp_path / "weights.pth"
+    said = ""
+    if form == "beside weights":  # first the attack, whose result is dropped, then a sound checkpoint
+        weights = {"model": {"a.weight": torch.ones(2)}}
+        torch.save(weights, path)
+        with zipfile.ZipFile(path) as archive:
+            records = {entry: archive.read(entry) for entry in archive.namelist()}
+        body = content.removeprefix(b"\x80\x04\x95" + content[3:11])[:-1]  # without its frame and its end mark
+        records["weights/data.pkl"] = body + b"0" + records["weights/data.pkl"]
+        with zipfile.ZipFile(path, "w") as archive:
+            for entry, record in records.items():
+                archive.writestr(entry, record)
+        found = inspect_file(path)
+        assert found.container == ["model"] and found.table["a.weight"].shape == (2,)
+        said = " ".join(found.globals)
+    elif form.startswith("zip"):
+        as_torch_file(path, content, compression=zipfile.ZIP_DEFLATED if "packed" in form else zipfile.ZIP_STORED)
+        said = " ".join(inspect_file(path).globals)
+    else:
+        old = io.BytesIO()
+        torch.save({}, old, _use_new_zipfile_serialization=False)
+        first = old.getvalue()
+        third = read_pickle(first, read_pickle(first, read_pickle(first).end).end).end
+        path.write_bytes(content if form == "bare" else first[:third] + content + pickle.dumps([], 2))
+        try:
+            said = " ".join(inspect_file(path).globals)
+        except NotACheckpoint as error:
+            assert error.format == "pickle" and form == "bare"
+            said = str(error)
+    assert culprit in said or culprit.replace("os.", "posix.") in said
+    assert not trap.exists()
+
+
+def test_the_attacks_are_real(tmp_path: Path) -> None:
+    """Loaded in the ordinary way, in a process of its own, most of them do make the file."""
+    sprung = 0
+    for name, (content, _) in attacks(tmp_path / "sprung").items():
+        (tmp_path / "attack").write_bytes(content)
+        load = f"import pickle; pickle.load(open({str(tmp_path / 'attack')!r}, 'rb'))"
+        if name not in ("numpy", "torch hub", "torch, dressed up", "dotted", "EXT", "BUILD", "NEWOBJ"):
+            subprocess.run([sys.executable, "-c", load], capture_output=True, timeout=60)
+            sprung += (tmp_path / "sprung").exists()
+            (tmp_path / "sprung").unlink(missing_ok=True)
+    assert sprung == 9, "all but those that need a program of somebody's own"
+
+
+def unsigned(number: int) -> bytes:
+    return struct.pack("<I", number)
+
+
+def doubled(open_: bytes, close: bytes, times: int) -> bytes:
+    """A container that holds the one before it twice, `times` deep: 2 ** times values, if anybody counted them."""
+    body = b"]q\0"
+    for level in range(times):
+        body += open_ + b"h" + bytes([level]) + b"h" + bytes([level]) + close + b"q" + bytes([level + 1])
+    return b"\x80\x02" + body + b"."
+
+
+MILLION = 1_000_000
+BOMBS: dict[str, bytes] = {
+    "deep lists": b"\x80\x02" + b"]" * MILLION + b"a" * (MILLION - 1) + b".",
+    "deep tuples": b"\x80\x02)" + b"\x85" * MILLION + b".",
+    "deep calls": b"\x80\x02cx\ny\n" + b")R" * MILLION + b".",
+    "deep dictionaries": b"\x80\x02" + b"}U\1a" * MILLION + b"N" + b"s" * MILLION + b".",
+    "doubled lists": doubled(b"(", b"l", 200),
+    "doubled tuples": doubled(b"(", b"t", 200),
+    "doubled dictionaries": b"\x80\x02}q\0" + b"".join(
+        b"(U\1ah%cU\1bh%cdq%c" % (n, n, n + 1) for n in range(200)) + b".",
+    "tuples as names": doubled(b"(", b"t", 100)[:-1] + b"}" + b"hdNs.",
+    "numbers that collide": b"\x80\x02}" + b"".join(
+        b"\x8a\x0c" + (n * (2**61 - 1)).to_bytes(12, "little") + b"Ns" for n in range(300_000)) + b".",
+    "long repeated DUP": b"\x80\x02]" + b"2" * (MOST_STEPS + 10) + b".",
+    "endless text": b"\x80\x02" + b"X" + unsigned(2**32 - 1) + b"a" * 1000,
+    "bytes for ever": b"\x80\x04\x8e" + struct.pack("<Q", 2**63) + b"a",
+    "a number of megabytes": b"\x80\x02\x8b" + struct.pack("<i", 8 * MILLION) + b"\x7f" * 8 * MILLION + b".",
+    "digits": b"I" + b"9" * MILLION + b"\n.",
+    "copies of a list": b"\x80\x02(" + b"N" * MILLION
+        + b"lq\0ctorch\nSize\nq\x01" + b"h\x01h\0\x85R0" * 300_000 + b"h\0.",
+    "copies of a dictionary": b"\x80\x02}(" + b"".join(b"J" + unsigned(n) + b"N" for n in range(200_000))
+        + b"uq\0ccollections\nCounter\nq\x01" + b"h\x01h\0\x85R" * 300_000 + b".",
+    "copies of bytes": b"\x80\x02X" + unsigned(MILLION) + b"a" * MILLION + b"q\0c_codecs\nencode\nq\x01"
+        + b"h\x01h\0U\x06latin1\x86R" * 300_000 + b".",
+    "many names": b"".join(b"ca%d\nb\n" % n for n in range(200_000)) + b".",
+    "long names": (b"c" + b"a" * 3000 + b"\nb\n") * 5000 + b".",
+    "a shape of thousands": b"\x80\x02ctorch._utils\n_rebuild_meta_tensor_no_storage\nctorch\nfloat32\n("
+        + b"K\2" * 100_000 + b"tN\x87R.",
+    "a storage named by tuples": doubled(b"(", b"t", 100)[:-1] + b"(U\7storagectorch\nFloatStorage\nhdU\3cpuK\1tQ.",
+    "many dictionaries": b"\x80\x02" + b"}" * 4_000_000 + b".",
+    "memo far out": b"\x80\x02N" + b"".join(b"r" + unsigned(n * 4000) for n in range(MILLION)) + b".",
+    "modules in circles": pickle.dumps(1, 2)[:-2] + b"cx\nM\n)\x81q\0}(U\x0b_parametersccollections\nOrderedDict\n)R"
+        b"U\x08_modules}(U\1ah\0U\1bh\0uub.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_are_bounded(name: str, tmp_path: Path) -> None:
+    """In a process of its own: within 30 seconds of processor time and 1.5 GB, ending with an answer or our error."""
+    path = as_torch_file(tmp_path / "bomb.pth", BOMBS[name], compression=zipfile.ZIP_DEFLATED)
+    end_bounded(path)
+
+
+def end_bounded(path: Path, seconds: int = 30, gigabytes: float = 1.5) -> str:
+    look = (
+        "import sys, json\nfrom dav2_utils.checkpoint import CheckpointError, inspect_file\n"
+        "try:\n    found = inspect_file(sys.argv[1])\n"
+        "    print(json.dumps(found.to_dict(True)), found, found._repr_html_())\n"
+        "except CheckpointError as error:\n    print('refused', error)\n"
+    )
+    limits = (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, int(gigabytes * 2**30))
+    done = subprocess.run(
+        [sys.executable, "-c", look, str(path)], capture_output=True, text=True, timeout=120,
+        preexec_fn=lambda: [resource.setrlimit(what, (most, most)) for what, most in limits],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert len(done.stdout) < 100_000_000
+    return done.stdout
+
+
+def test_doubled_modules(tmp_path: Path) -> None:
+    """A pickled module that holds the one below it twice, 60 deep: 2 ** 60 names."""
+    from torch import nn
+
+    inner: nn.Module = nn.Linear(1, 1)
+    for _ in range(60):
+        outer = nn.Module()
+        outer.a = outer.b = inner
+        inner = outer
+    torch.save(inner, tmp_path / "a.pth")
+    end_bounded(tmp_path / "a.pth")
+
+
+def test_zip_bombs(tmp_path: Path) -> None:
+    path = as_torch_file(tmp_path / "bomb.pth", b"\x80\x02" + bytes(300_000_000), compression=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 400_000
+    with pytest.raises(NotACheckpoint, match="bytes; at most"):
+        inspect_file(path)
+    lie = path.read_bytes().replace(struct.pack("<I", 300_000_002), struct.pack("<I", 1000))
+    path.write_bytes(lie)  # the directory says 1,000 bytes
+    assert "refused" in end_bounded(path, 10, 0.7)
+
+
+def test_a_directory_that_declares_too_much(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    end = struct.pack("<4sLQL", b"PK\6\7", 0, 4, 1) + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 9, 9, 99, 9, 0)
+    for count, length in ((MOST_RECORDS + 1, 50), (2**64 - 1, 2**64 - 1), (2**40, 0)):
+        large = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, length, 0)
+        path.write_bytes(b"PK\3\4" + large + end)
+        with pytest.raises(NotACheckpoint):
+            inspect_file(path)
+
+
+def test_names_that_climb_out_of_the_folder(tmp_path: Path) -> None:
+    """Nothing is ever unpacked to the disk, so such names are names."""
+    torch.save({"../../a.weight": torch.ones(2)}, tmp_path / "a.pth")
+    (tmp_path / "inner").mkdir()
+    path = tmp_path / "inner" / "b.pth"
+    with zipfile.ZipFile(tmp_path / "a.pth") as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+        new.writestr("../../outside", b"x")
+        new.writestr("/tmp/outside", b"x")
+    before = sorted(tmp_path.rglob("*"))
+    assert list(inspect_file(path).table) == ["../../a.weight"]
+    assert sorted(tmp_path.rglob("*")) == before
+    climbing = tmp_path / "c.pth"
+    with zipfile.ZipFile(climbing, "w") as archive:
+        archive.writestr("../data.pkl", pickle.dumps({}))
+    inspect_file(climbing)
+
+
+# Files broken at random
+
+
+def whole_files() -> dict[str, bytes]:
+    torch.manual_seed(0)
+    state = {
+        "model": {f"module.blocks.{i}.weight": torch.randn(3, 4) for i in range(5)},
+        "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        "epoch": 39, "path": Path("/data"),
+    }  # fmt: skip
+    found = {"safetensors": save(state["model"], metadata={"encoder": "tiny"})}
+    for kind, options in (
+        ("zip", {}),
+        ("zip4", {"pickle_protocol": 4}),
+        ("legacy", {"_use_new_zipfile_serialization": False}),
+    ):
+        file = io.BytesIO()
+        torch.save(state, file, **options)
+        found[kind] = file.getvalue()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(found["zip"])) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return found | {"packed": packed.getvalue()}
+
+
+WHOLE = whole_files()
+
+
+def answer(path: Path, content: bytes) -> None:
+    """A result that prints in every form, or an error of ours with something to say; nothing else, and soon."""
+    path.write_bytes(content)
+    start = time.process_time()
+    try:
+        found = inspect_file(path)
+    except CheckpointError as error:
+        assert error.kind in ("no checkpoint", "usage") and len(str(error)) > 20
+        json.dumps(str(error))
+    else:
+        json.dumps(found.to_dict(keys=True), allow_nan=False)
+        assert str(found) and found._repr_html_()
+    assert time.process_time() - start < 5
+
+
+fuzz = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
+)
+
+
+@fuzz
+@given(st.sampled_from(sorted(WHOLE)), st.data())
+def test_cut_flipped_or_swapped(tmp_path: Path, kind: str, data: st.DataObject) -> None:
+    content = bytearray(WHOLE[kind])
+    place = st.integers(0, len(content) - 1)
+    for how in data.draw(
+        st.lists(st.sampled_from(["cut", "flip", "byte", "swap", "remove", "zero"]), min_size=1, max_size=4)
+    ):
+        at, to = sorted((data.draw(place) % len(content), data.draw(place) % len(content)))
+        length = data.draw(st.integers(1, 64))
+        if how == "cut":
+            del content[max(1, to) :]
+        elif how == "flip":
+            content[at] ^= 1 << (length % 8)
+        elif how == "byte":
+            content[at] = data.draw(st.integers(0, 255))
+        elif how == "swap":
+            content[at : at + length], content[to : to + length] = content[to : to + length], content[at : at + length]
+        elif how == "remove":
+            del content[at : at + length]
+        elif how == "zero":
+            content[at : at + length] = bytes(length)
+        if not content:
+            break
+    answer(tmp_path / "a.pth", bytes(content))
+
+
+@fuzz
+@given(st.data())
+def test_a_sound_archive_around_a_broken_pickle(tmp_path: Path, data: st.DataObject) -> None:
+    with zipfile.ZipFile(io.BytesIO(WHOLE[data.draw(st.sampled_from(["zip", "zip4"]))])) as archive:
+        records = {name: bytearray(archive.read(name)) for name in archive.namelist()}
+    names = sorted(records)
+    inner = records["archive/data.pkl"]
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(inner) - 1))
+        inner[at] = data.draw(st.integers(0, 255) | st.sampled_from(list(b"(.0123lt}]sueaRbQch)\x81\x85\x93\x94")))
+    if data.draw(st.booleans()):  # two records change places
+        one, other = data.draw(st.sampled_from(names)), data.draw(st.sampled_from(names))
+        records[one], records[other] = records[other], records[one]
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name in names:
+            archive.writestr(name, bytes(records[name]))
+    answer(tmp_path / "a.pth", made.getvalue())
+
+
+@fuzz
+@given(st.lists(st.sampled_from([bytes([code]) for code in range(256)]) | st.binary(max_size=9), max_size=60))
+def test_pickles_made_of_random_instructions(parts: list[bytes]) -> None:
+    try:
+        read_pickle(b"".join(parts) + b".")
+    except PickleError as error:
+        assert str(error)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.sampled_from(["F32", "BF16"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(max_size=4) | st.sampled_from(["dtype", "shape", "data_offsets", "__metadata__"]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@fuzz
+@given(st.dictionaries(st.text(max_size=4) | st.just("__metadata__"), JSON, max_size=4), st.integers(-3, 40))
+def test_safetensors_headers_of_any_json(tmp_path: Path, header: dict[str, Any], data: int) -> None:
+    text = json.dumps(header).encode()
+    answer(tmp_path / "a", struct.pack("<Q", len(text)) + text + bytes(max(0, data)))
