@@ -127,7 +127,7 @@ def texts(outputs: list[Any]) -> list[str]:
     for output in outputs:
         found += [output.text] if output.output_type == "stream" else []
         found += output.traceback[-1:] if output.output_type == "error" else []
-        found += [v for k, v in output.get("data", {}).items() if k.startswith("text/")]
+        found += [v for k, v in sorted(output.get("data", {}).items()) if k.startswith("text/")]
     return found
 
 
