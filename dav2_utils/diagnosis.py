@@ -149,7 +149,7 @@ def _prefixes(result: Diagnosis, table: Table) -> None:
     result.steps += [Step("strip", token=token, keys=gone[token]) for token in [*wrappers, *outer]]
     result.steps += [Step("add", token=token, keys=count) for token, count in come.items()]
     if wrappers:
-        around = ", around ".join(reversed([WRAPPERS[token] for token in wrappers]))
+        around = ", around ".join(WRAPPERS[token] for token in wrappers)  # the outermost comes first in a name
         result.causes.append(_prefix("wrapper_prefix", around, wrappers, gone, len(table)))
     if outer:
         result.causes.append(_prefix("outer_module_prefix", ", ".join(outer), outer, gone, len(table)))

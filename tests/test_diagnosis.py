@@ -199,3 +199,9 @@ def test_a_large_foreign_table_takes_no_time() -> None:
     names = {f"module.m{i}.module.w": ONE for i in range(30_000)}
     assert diagnose(names, {f"m{i}.w": ONE for i in range(30_000)}).verdict == "repairable"
     assert diagnose(names, "vits").verdict == "not repairable"
+
+
+def test_the_order_of_wrappers_is_that_of_the_name() -> None:
+    names = {f"_orig_mod.module.{name}": info for name, info in table_for("tiny").items()}
+    [cause] = diagnose(names, "tiny").causes
+    assert cause.detail == "torch.compile, around DataParallel or DistributedDataParallel"
