@@ -17,10 +17,10 @@ from .architecture import infer_encoder
 from .formats import read_content
 from .impostors import NotACheckpoint as NotACheckpoint
 from .impostors import PathError as PathError
-from .impostors import foreign, printable
+from .impostors import damaged, foreign, printable
 from .keys import WRAPPERS, CheckpointError, Family, Table, families, wrappers_in
+from .weightsets import TooMuch, find_sets
 from .weightsets import WeightSet as WeightSet
-from .weightsets import find_sets
 
 SCREENFUL = 28  # lines of families
 
@@ -175,7 +175,10 @@ def inspect_file(path: str | os.PathLike[str]) -> Checkpoint:
     """
     file = Path(path)
     content = read_content(file)
-    sets, others = find_sets(content.value)
+    try:
+        sets, others = find_sets(content.value)
+    except TooMuch as error:
+        raise damaged(file, f"It cannot be looked through: {error}", False, content.names) from error
     return Checkpoint(file, content.format, file.stat().st_size, sets, others, foreign(content.names),
                       list(content.notes), dict(content.facts))  # fmt: skip
 
@@ -217,7 +220,7 @@ def _totals(table: Table) -> str:
     dtypes = Counter(info.dtype for info in table.values())
     kinds = next(iter(dtypes)) if len(dtypes) == 1 else ", ".join(f"{kind} {n}" for kind, n in dtypes.most_common(4))
     size = human(sum(info.bytes for info in table.values()))
-    return f"{len(table)} tensors, {sum(info.elements for info in table.values()):,} numbers, {size}, {kinds}"
+    return f"{len(table)} tensors, {sum(info.elements for info in table.values()):,} parameters, {size}, {kinds}"
 
 
 def _family_line(family: Family) -> str:

@@ -280,15 +280,14 @@ class Family:
 
 def families(table: Table) -> list[Family]:
     """The table with the numbered names gathered, in the order in which each family first appears."""
-    groups: dict[tuple[str, TensorInfo], list[str]] = {}
+    groups: dict[tuple[tuple[str, ...], TensorInfo], list[str]] = {}
     for name, info in table.items():
-        groups.setdefault((_NUMBER.sub("\0", name), info), []).append(name)
-    return [Family(_pattern(shape, names), len(names), info, names) for (shape, info), names in groups.items()]
+        groups.setdefault((tuple(_NUMBER.split(name)[::2]), info), []).append(name)
+    return [Family(_pattern(pieces, names), len(names), info, names) for (pieces, info), names in groups.items()]
 
 
-def _pattern(skeleton: str, names: list[str]) -> str:
+def _pattern(pieces: tuple[str, ...], names: list[str]) -> str:
     numbers = zip(*(map(int, _NUMBER.findall(name)) for name in names), strict=True)
-    pieces = skeleton.split("\0")
     return "".join(piece + span for piece, span in zip(pieces, [*map(_span, numbers), ""], strict=True))
 
 

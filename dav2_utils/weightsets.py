@@ -16,7 +16,7 @@ from .keys import Table, TensorInfo
 from .placeholders import Global, Made, Tensor
 
 DEEPEST = 6  # dictionaries within each other
-MOST_VISITS = 100_000
+MOST_ENTRIES = 1_000_000  # looked at; a ViT-L training file with AdamW state has 2,000
 LONGEST_NAME = 2_000  # characters of a tensor's name
 
 # Entries that hold tensors and are no weights: what an optimizer remembers, random states, values of a loss.
@@ -32,6 +32,10 @@ OPPOSITES = [
 ]
 PICKLED_MODULE = "inside a pickled {}: loading it runs code of whoever wrote the file"
 PARTITIONED = "every tensor is empty, as in a DeepSpeed ZeRO-3 run; run its zero_to_fp32.py to gather the weights"
+
+
+class TooMuch(Exception):
+    """The data refer to themselves so often that looking at everything would not end."""
 
 
 @dataclass
@@ -59,7 +63,7 @@ def find_sets(
 ) -> tuple[list[WeightSet], dict[str, Any]]:
     """All sets of weights in `value`, outermost first, and the entries beside them, by name with dots.
 
-    `info` says of one value whether it is a tensor, and which.
+    `info` says of one value whether it is a tensor, and which. Raises `TooMuch`.
     """
     found = list(_Search(info).sets(value, ()))
     if any("." in name for weights in found for name in weights.table):
@@ -75,16 +79,18 @@ def _is_model(weights: WeightSet) -> bool:
 
 
 class _Search:
-    """A walk through nested dictionaries that visits no more than `MOST_VISITS` of them."""
+    """A walk through nested dictionaries that looks at no more than `MOST_ENTRIES` entries, however they repeat."""
 
     def __init__(self, info: Callable[[Any], TensorInfo | None]) -> None:
         self.info = info
-        self.left = MOST_VISITS
+        self.left = MOST_ENTRIES
+
+    def spend(self, entries: int) -> None:
+        self.left -= 10 + entries
+        if self.left < 0:
+            raise TooMuch(f"it refers to itself so often that it has more than {MOST_ENTRIES:,} entries")
 
     def sets(self, value: Any, path: tuple[str, ...]) -> Iterator[WeightSet]:
-        self.left -= 1
-        if self.left < 0 or len(path) > DEEPEST:
-            return
         entries = mapping(value)
         if entries is None:
             if module := module_state(value):
@@ -92,6 +98,9 @@ class _Search:
                 self.gather(module, "", table, set())
                 if table:
                     yield WeightSet(path, table, PICKLED_MODULE.format(value.kind), value.kind)
+            return
+        self.spend(len(entries))
+        if len(path) > DEEPEST:
             return
         if "param_groups" in entries and "state" in entries:  # an optimizer
             return
@@ -110,18 +119,26 @@ class _Search:
 
     def gather(self, state: dict[Any, Any], prefix: str, table: Table, above: set[int]) -> None:
         """The parameters and buffers of a pickled module and of all modules in it, under the names of a state dict."""
-        self.left -= 1
-        if self.left < 0 or id(state) in above or len(prefix) > LONGEST_NAME:
+        if id(state) in above or len(prefix) > LONGEST_NAME:
             return
-        passing = state.get("_non_persistent_buffers_set")
-        passing = passing if isinstance(passing, list) else getattr(passing, "args", ([],))[0]
-        for part in ("_parameters", "_buffers"):
-            for name, value in (mapping(state.get(part)) or {}).items():
-                if (info := self.info(value)) and name not in (passing or ()):
+        parts = [mapping(state.get(part)) or {} for part in ("_parameters", "_buffers", "_modules")]
+        passing = _passing(state)
+        self.spend(sum(map(len, parts)) + len(passing))
+        for part in parts[:2]:
+            for name, value in part.items():
+                if (info := self.info(value)) and name not in passing:
                     table[f"{prefix}{name}"] = info
-        for name, inner in (mapping(state.get("_modules")) or {}).items():
+        for name, inner in parts[2].items():
             if (deeper := module_state(inner)) and isinstance(name, str):
                 self.gather(deeper, f"{prefix}{name}.", table, above | {id(state)})
+
+
+def _passing(state: dict[Any, Any]) -> set[str]:
+    """The names of a module's buffers that its state dict leaves out."""
+    names = state.get("_non_persistent_buffers_set")
+    if isinstance(names, Made):  # set([...]), as protocols before 4 write it
+        names = names.args[0] if isinstance(names.args, tuple) and names.args else []
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) and len(names) < 1000 else set()
 
 
 def mapping(value: Any) -> dict[Any, Any] | None:

@@ -177,6 +177,8 @@ BOMBS: dict[str, bytes] = {
     "a storage named by tuples": doubled(b"(", b"t", 100)[:-1] + b"(U\7storagectorch\nFloatStorage\nhdU\3cpuK\1tQ.",
     "many dictionaries": b"\x80\x02" + b"}" * 4_000_000 + b".",
     "memo far out": b"\x80\x02N" + b"".join(b"r" + unsigned(n * 4000) for n in range(MILLION)) + b".",
+    "one dictionary in many places": b"\x80\x02}q\0(" + b"".join(b"J" + unsigned(n) + b"N" for n in range(100_000))
+        + b"u}(" + b"".join(b"U\4%04dh\0" % n for n in range(2000)) + b"u.",
     "modules in circles": pickle.dumps(1, 2)[:-2] + b"cx\nM\n)\x81q\0}(U\x0b_parametersccollections\nOrderedDict\n)R"
         b"U\x08_modules}(U\1ah\0U\1bh\0uub.",
 }  # fmt: skip
@@ -216,7 +218,17 @@ def test_doubled_modules(tmp_path: Path) -> None:
         outer.a = outer.b = inner
         inner = outer
     torch.save(inner, tmp_path / "a.pth")
-    end_bounded(tmp_path / "a.pth")
+    assert "refers to itself" in end_bounded(tmp_path / "a.pth")
+
+
+def test_a_name_with_every_kind_of_character(tmp_path: Path) -> None:
+    """Found by the random files: a zero byte in a name."""
+    names = ["a\0.1.w", "a.0.\0", "\ud800.w", "\u202e.w", "", ".", "1", "٣.w", "x" * 5000]
+    torch.save({name: torch.ones(1) for name in names if "\ud800" not in name}, tmp_path / "a.pth")
+    found = inspect_file(tmp_path / "a.pth")
+    assert len(found.table) == len(names) - 1
+    for text in (str(found), found._repr_html_()):
+        assert "\0" not in text and "\u202e" not in text
 
 
 def test_zip_bombs(tmp_path: Path) -> None:
