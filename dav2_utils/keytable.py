@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from .diagnosis import table_of
+from .impostors import printable
 from .keys import WRAPPERS, PrefixError, Table, families, rename_map
 
 
@@ -32,15 +33,13 @@ class KeyTable:
     alone: bool = False  # one table, nothing to compare with
 
     def _cells(self) -> list[list[str]]:
-        if self.alone:
-            return [["name", "tensors", "shape"], *([r.file, str(r.count), r.shape] for r in self.rows[: self.limit])]
-        return [
-            ["in the file", "", "in the model", "tensors", "shape"],
-            *(
-                [r.file, f"{SIGNS[r.verdict]} {r.verdict}", r.model, str(r.count), r.shape]
-                for r in self.rows[: self.limit]
-            ),
+        rows = [
+            [printable(r.file), f"{SIGNS.get(r.verdict)} {r.verdict}", printable(r.model), str(r.count), r.shape]
+            for r in self.rows[: self.limit]
         ]
+        if self.alone:
+            return [["name", "tensors", "shape"], *([row[0], *row[3:]] for row in rows)]
+        return [["in the file", "compared", "in the model", "tensors", "shape"], *rows]
 
     def _rest(self) -> str:
         left = [] if self.limit is None else self.rows[self.limit :]
@@ -57,7 +56,7 @@ class KeyTable:
     def _repr_html_(self) -> str:
         head, *body = self._cells()
         lines = ["".join(f'<th scope="col" style="text-align:left">{cell}</th>' for cell in head)]
-        lines += ["".join(f'<td style="text-align:left">{_marked(cell)}</td>' for cell in row) for row in body]
+        lines += ["".join(map(_marked, row)) for row in body]
         rest = f"<p>{self._rest()}</p>" if self._rest() else ""
         table = "".join(f"<tr>{line}</tr>" for line in lines)
         return f"<table><caption>{escape(self.caption)}</caption>{table}</table>{rest}"
@@ -117,7 +116,8 @@ def _by_verdict(members: list[str], names: Mapping[str, str], left: Table, right
     return groups
 
 
-def _marked(cell: str) -> str:
-    """A cell as HTML, escaped, its wrapper components in bold."""
-    parts = [f"<b>{part}</b>" if part in WRAPPERS else part for part in escape(cell).split(".")]
-    return ".".join(parts)
+def _marked(text: str) -> str:
+    """A cell of HTML, escaped, its wrapper components in bold; only names may break into two lines."""
+    parts = [f"<b>{part}</b>" if part in WRAPPERS else part for part in escape(text).split(".")]
+    wrap = "" if len(parts) > 1 else ";white-space:nowrap"
+    return f'<td style="text-align:left{wrap}">{".".join(parts)}</td>'

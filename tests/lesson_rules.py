@@ -13,6 +13,7 @@ from lesson_runs import SOLUTION, WIDGET, exercises, read
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_CELL, MEDIAN_CELL, LARGEST_FILE = 20, 6, 500_000
+WIDEST_LINE = 110  # characters; more is cut off on the pages and on a projector
 SECTIONS = ("What you will learn", "Before you start", "Recap", "What next", "References")
 # What must not be stored: a memory address, a path of the machine that ran it, an escape code.
 PRIVATE = re.compile(r"\b0x[0-9a-f]{6,}|/(?:home|root|Users|tmp|private|var|mnt|content)/|\b[A-Z]:\\\\?\w|\x1b")
@@ -79,6 +80,8 @@ def _cells(nb: Any) -> list[str]:
     if statistics.median(lines) > MEDIAN_CELL:
         found.append(f"the median code cell has {statistics.median(lines):g} lines, more than {MEDIAN_CELL}")
     found += [f"cell {cell.id} has {n} lines" for cell, n in zip(code, lines, strict=True) if not 0 < n <= LONGEST_CELL]
+    wide = [cell.id for cell in code if max(map(len, cell.source.splitlines()), default=0) > WIDEST_LINE]
+    found += [f"cell {ident} has a line of more than {WIDEST_LINE} characters" for ident in wide]
     if len(prose) < len(code):
         found.append(f"{len(prose)} prose cells are fewer than {len(code)} code cells")
     for above, cell in zip([None, *nb.cells], nb.cells, strict=False):

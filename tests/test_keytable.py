@@ -74,3 +74,8 @@ def test_everything_from_a_file_is_escaped() -> None:
     nasty = {"<img src=x onerror=alert(1)>.module.weight": TensorInfo((1,))}
     for table in (show_keys(nasty), show_keys(nasty, TINY)):
         assert "<img" not in table._repr_html_() and "&lt;img" in table._repr_html_()
+
+
+def test_a_name_cannot_steer_the_terminal() -> None:
+    table = show_keys({"a\x1b[2J\nb.weight": TensorInfo((1,))})
+    assert len(str(table).splitlines()) == 3 and "\x1b" not in str(table)

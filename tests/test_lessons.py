@@ -115,6 +115,7 @@ SPOILED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a dead link": (lambda nb: spoil(nb, "recap", source="## Recap\n\n[x](nowhere.ipynb)"), "leads nowhere"),
     "a long cell": (lambda nb: spoil(nb, "scene", source="\n".join(["1"] * 21)), "21 lines"),
     "long cells": (lambda nb: [c.update(source="1\n" * 7) for c in nb.cells if c.cell_type == "code"], "median"),
+    "a wide line": (lambda nb: spoil(nb, "scene", source="x" * 111), "more than 110 characters"),
     "no prose before": (lambda nb: spoil(nb, "models-why", cell_type="raw"), "no prose before"),
     "a random id": (lambda nb: spoil(nb, "scene", id="3f2a9b10"), "readable id"),
     "one id twice": (lambda nb: spoil(nb, "scene", id="models"), "readable id of its own"),
