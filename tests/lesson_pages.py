@@ -9,28 +9,28 @@ from typing import Any
 from lesson_rules import headings, minutes
 
 STYLE = """
-body{font:17px/1.55 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
+body{font:17px/1.55 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
 pre{font-size:14px;line-height:1.4;overflow:auto;max-height:28rem;padding:.6rem .8rem;margin:.4rem 0}
 code{font-size:.92em;background:#f2f2f2;padding:0 .2em}pre code{background:none;padding:0}
 .jp-CodeCell pre,.highlight pre{background:#f5f7f9;border-left:4px solid #7a8fa6}
 .jp-OutputArea pre{background:#fff;border-left:4px solid #d5dbe1;white-space:pre-wrap;overflow-wrap:anywhere}
 .error pre,[data-mime-type="application/vnd.jupyter.stderr"] pre{background:#fdf1f0;border-left-color:#b3261e}
 .jp-InputPrompt,.jp-OutputPrompt,.anchor-link{display:none}img{max-width:100%;height:auto;background:#fff}
-table{border-collapse:collapse;font-size:15px;margin:.6rem 0;display:block;overflow-x:auto}
+table{border-collapse:collapse;font-size:14px;margin:.6rem 0;display:block;overflow-x:auto}
 th,td{border:1px solid #ccd3da;padding:.2rem .6rem;text-align:left;vertical-align:top}
 caption{text-align:left;padding:.3rem 0}details{border:1px solid #ccd3da;padding:.4rem .8rem;margin:.4rem 0}
 summary{cursor:pointer;font-weight:600}a{color:#0b57a4}nav{border-bottom:1px solid #ccd3da;padding-bottom:.5rem}
 """
 
 
-def page(title: str, body: str) -> str:
+def page(title: str, body: str, nav: str = '<nav><a href="index.html">All lessons</a></nav>') -> str:
     """A page that needs nothing from elsewhere."""
     from pygments.formatters import HtmlFormatter
 
     style = STYLE + HtmlFormatter(style="default").get_style_defs(".highlight")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<title>{title}</title><style>{style}</style></head><body><nav><a href="index.html">All lessons</a></nav>'
+        f"<title>{title}</title><style>{style}</style></head><body>{nav}"
         f"<main>{body}</main></body></html>\n"
     )
 
@@ -47,11 +47,11 @@ def export(nb: Any, target: Path) -> None:
 
 
 def index(done: list[tuple[Path, Any]]) -> str:
+    """The page that leads to the pages of `done`: notebooks' paths and contents."""
     rows = "".join(
         f'<tr><td><a href="{path.stem}.html">{headings(nb)[0][1]}</a></td><td>{minutes(nb)}</td></tr>'
         for path, nb in done
     )
     head = "<h1>The lessons</h1><p>For reading without a kernel. To run them: <code>make lab</code>.</p>"
-    return page(
-        "The lessons", f'{head}<table><tr><th scope="col">lesson</th><th scope="col">minutes</th></tr>{rows}</table>'
-    )
+    table = f'<table><tr><th scope="col">lesson</th><th scope="col">minutes</th></tr>{rows}</table>'
+    return page("The lessons", head + table, nav="")

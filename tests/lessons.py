@@ -41,7 +41,7 @@ def command_run(paths: list[Path], *, store: bool) -> int:
     from nbclient.exceptions import CellExecutionError
 
     SITE.mkdir(exist_ok=True)
-    done, failed = [], 0
+    failed = 0
     for path in paths:
         started = time.perf_counter()
         try:
@@ -53,13 +53,13 @@ def command_run(paths: list[Path], *, store: bool) -> int:
                 f"FAIL  {path.stem:<26} {time.perf_counter() - started:6.1f} s  {str(error).strip().splitlines()[-1]}"
             )
             continue
-        done.append((path, nb))
         if store:
             write(nb, path)
             keep_four_maps(nb)
         export(nb, SITE / f"{path.stem}.html")
         print(f"ok    {path.stem:<26} {time.perf_counter() - started:6.1f} s", flush=True)
-    (SITE / "index.html").write_text(index(done), encoding="utf-8")
+    pages = [(path, read(path)) for path in lessons() if (SITE / f"{path.stem}.html").exists()]
+    (SITE / "index.html").write_text(index(pages), encoding="utf-8")
     print(f"Written: {os.path.relpath(SITE / 'index.html')}" + (", and the notebooks themselves" if store else ""))
     return int(failed > 0)
 
