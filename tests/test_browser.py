@@ -1,0 +1,182 @@
+"""The lessons in a real browser: opened in JupyterLab, run by its menu, every widget moved, one by keyboard alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCREENS = ROOT / "build" / "screens"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.skipif(not CHROMIUM and not os.environ.get("CI"), reason="chromium is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a JupyterLab over a copy of the lessons, with settings and files of its own."""
+    home = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "notebooks", home / "notebooks", ignore=shutil.ignore_patterns("runs", ".ipynb*"))
+    settings = home / "settings" / "@jupyterlab"
+    (settings / "notebook-extension").mkdir(parents=True)
+    (settings / "apputils-extension").mkdir()
+    whole_page = {"windowingMode": "none"}  # cells outside the window are in the page, too
+    (settings / "notebook-extension" / "tracker.jupyterlab-settings").write_text(json.dumps(whole_page))
+    quiet = {"fetchNews": "false", "checkForUpdates": False}
+    (settings / "apputils-extension" / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    places = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "work", "JUPYTER_RUNTIME_DIR": "run"}
+    environment = os.environ | {name: str(home / folder) for name, folder in places.items()}
+    command = [sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser", f"--port={port}",
+               "--IdentityProvider.token=lessons", f"--ServerApp.root_dir={home / 'notebooks'}"]  # fmt: skip
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=home)
+    try:
+        yield _answering(f"http://127.0.0.1:{port}", server, home / "log")
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _answering(address: str, server: subprocess.Popen[bytes], log: Path) -> str:
+    for _ in range(240):
+        if server.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(f"{address}/api?token=lessons", timeout=5).close()
+            return address
+        except OSError:
+            time.sleep(0.25)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM, "chromium must be there in CI"
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+class Lesson:
+    """One lesson, opened and run to its end; the page's uncaught errors are kept."""
+
+    def __init__(self, browser: Any, lab: str, name: str, size: tuple[int, int]) -> None:
+        self.name, self.errors = name, []
+        self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        self.page.set_default_timeout(60_000)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(f"{lab}/lab/tree/{name}.ipynb?token=lessons&reset")
+        self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+        self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+        time.sleep(1)  # the kernel answers a moment before the notebook knows
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_text("Run All Cells", exact=True).click()
+        # Lessons are stored executed, so their widgets are the sign that this kernel came to the end.
+        self.page.locator(".jp-OutputArea-output .widget-vbox").first.wait_for()
+        self.page.wait_for_function(
+            "![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.innerText.includes('*'))"
+        )
+
+    def widget(self) -> Any:
+        box = self.page.locator(".jp-OutputArea-output .widget-vbox").last
+        box.scroll_into_view_if_needed()
+        return box
+
+    def close(self) -> None:
+        """Keep what was seen, and hold that nothing went wrong on the page."""
+        SCREENS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SCREENS / f"{self.name}.png")
+        text = self.page.locator(".jp-Notebook").inner_text()
+        assert not re.search(r"Error displaying widget|Loading widget|Error creating widget|VBox\(children", text)
+        assert self.errors == []
+        self.page.close()
+
+
+@pytest.fixture
+def lesson(browser: Any, lab: str, request: pytest.FixtureRequest) -> Iterator[Lesson]:
+    opened = Lesson(browser, lab, *request.param)
+    yield opened
+    opened.close()
+
+
+def opens(name: str, size: tuple[int, int] = (1280, 720)) -> Any:
+    return pytest.mark.parametrize("lesson", [(name, size)], indirect=True, ids=[name])
+
+
+@opens("02_inspect_the_keys")
+def test_key_explorer(lesson: Lesson) -> None:
+    box = lesson.widget()
+    table = box.locator("table").last
+    assert "{0..7}" in table.inner_text()
+    box.get_by_role("textbox").fill("blocks.3 qkv")
+    box.get_by_text("Fold numbered names").click()
+    lesson.page.wait_for_function(
+        "[...document.querySelectorAll('.widget-vbox caption')].some(c => c.innerText.includes('2 of'))"
+    )
+    assert "blocks.3.attn.qkv.bias" in box.locator("table").last.inner_text()
+
+
+@opens("03_strip_the_prefix", (1024, 768))
+def test_strip_playground_by_keyboard_alone(lesson: Lesson) -> None:
+    box = lesson.widget()
+    assert "does not load" in box.inner_text()
+    box.get_by_role("checkbox").first.focus()
+    lesson.page.keyboard.press("Space")
+    box.get_by_text("module.pretrained.cls_token").first.wait_for()
+    lesson.page.keyboard.press("Tab")
+    lesson.page.keyboard.press("Space")
+    box.get_by_text("It loads.").wait_for()
+    lesson.page.keyboard.press("Tab")
+    lesson.page.keyboard.press("Tab")
+    lesson.page.keyboard.press("Enter")
+    box.get_by_text("All keys matched successfully").wait_for()
+
+
+@opens("04_see_the_depth")
+def test_depth_viewer(lesson: Lesson) -> None:
+    box = lesson.widget()
+    picture = box.locator("img")
+    before, point = picture.get_attribute("src"), box.get_by_text("At column").inner_text()
+    box.get_by_role("combobox").nth(2).select_option("magma")
+    lesson.page.wait_for_function(
+        "before => [...document.querySelectorAll('.widget-vbox img')].at(-1).src !== before", arg=before
+    )
+    box.get_by_role("slider").last.focus()
+    lesson.page.keyboard.press("ArrowUp")
+    lesson.page.wait_for_function(
+        "p => ![...document.querySelectorAll('.widget-vbox p')].some(e => e.innerText === p)", arg=point
+    )
+
+
+@opens("06_checkpoint_clinic")
+def test_error_reader(lesson: Lesson) -> None:
+    box = lesson.widget()
+    field = box.get_by_role("textbox")
+    field.fill("")
+    box.get_by_text("Paste an error into the field").wait_for()
+    field.fill("PytorchStreamReader failed reading zip archive: failed finding central directory")
+    box.get_by_text("truncated_file").first.wait_for()
