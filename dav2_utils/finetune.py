@@ -67,7 +67,7 @@ def train(plan: Plan) -> Path:
         plan.output.mkdir(parents=True, exist_ok=True)
     model = starting_model(plan).to(_device())
     wrapped = _wrap(model)
-    optimizer = torch.optim.AdamW(wrapped.parameters(), plan.lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(wrapped.parameters(), plan.lr, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, plan.epochs * plan.steps, pct_start=0.15)
     best = {"d1": 0.0, "abs_rel": 100.0, "rmse": 100.0}
     for epoch in range(plan.epochs):

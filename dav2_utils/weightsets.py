@@ -17,7 +17,7 @@ from .placeholders import Global, Made, Tensor
 
 DEEPEST = 6  # dictionaries within each other
 MOST_ENTRIES = 1_000_000  # looked at; a ViT-L training file with AdamW state has 2,000
-LONGEST_NAME = 2_000  # characters of a tensor's name
+DEEPEST_MODULE = 100  # modules within each other
 
 # Entries that hold tensors and are no weights: what an optimizer remembers, random states, values of a loss.
 _NO_WEIGHTS = re.compile(r"optim|schedul|scaler|rng|random|metric|loss|criterion|callbacks|loops|_metadata$", re.I)
@@ -95,7 +95,7 @@ class _Search:
         if entries is None:
             if module := module_state(value):
                 table: Table = {}
-                self.gather(module, "", table, set())
+                self.gather(module, (), table)
                 if table:
                     yield WeightSet(path, table, PICKLED_MODULE.format(value.kind), value.kind)
             return
@@ -117,20 +117,20 @@ class _Search:
         else:
             yield from inner
 
-    def gather(self, state: dict[Any, Any], prefix: str, table: Table, above: set[int]) -> None:
+    def gather(self, state: dict[Any, Any], path: tuple[str, ...], table: Table) -> None:
         """The parameters and buffers of a pickled module and of all modules in it, under the names of a state dict."""
-        if id(state) in above or len(prefix) > LONGEST_NAME:
-            return
+        if len(path) > DEEPEST_MODULE:
+            raise TooMuch(f"its modules lie more than {DEEPEST_MODULE} deep within each other")
         parts = [mapping(state.get(part)) or {} for part in ("_parameters", "_buffers", "_modules")]
         passing = _passing(state)
         self.spend(sum(map(len, parts)) + len(passing))
         for part in parts[:2]:
             for name, value in part.items():
                 if (info := self.info(value)) and name not in passing:
-                    table[f"{prefix}{name}"] = info
+                    table[".".join((*path, str(name)))] = info
         for name, inner in parts[2].items():
             if (deeper := module_state(inner)) and isinstance(name, str):
-                self.gather(deeper, f"{prefix}{name}.", table, above | {id(state)})
+                self.gather(deeper, (*path, name), table)
 
 
 def _passing(state: dict[Any, Any]) -> set[str]:

@@ -147,7 +147,6 @@ def test_metadata_of_a_state_dict_is_no_entry(tmp_path: Path) -> None:
     assert found.table == table_by_torch(model.state_dict()) and found.other_entries == {}
 
 
-SGD = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1, momentum=0.9).state_dict()
 ADAM_STATE = {"state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(2)}}, "param_groups": [{"params": [0]}]}
 LAYOUTS: dict[str, tuple[Any, list[str]]] = {
     "flat": (weights(), [""]),
@@ -173,6 +172,8 @@ LAYOUTS: dict[str, tuple[Any, list[str]]] = {
     "extra state": (weights() | {"b.weight": torch.ones(2), "b._extra_state": {"amax.x": torch.ones(2)}}, [""]),
     "averaged": (weights("module.", n_averaged=torch.tensor(5)), [""]),
     "optimizer alone": (ADAM_STATE, []),
+    "optimizer by names": ({"state": {"a.weight": {"exp_avg.x": torch.ones(2)}}, "param_groups": []}, []),
+    "scores alone": ({"previous_best": {"d1": torch.tensor(0.9)}}, []),
     "numbers": ({"epoch": 3, "scores": [1, 2]}, []),
     "a tensor": (torch.ones(3), []),
     "a list": ([weights()], []),
@@ -403,6 +404,30 @@ def test_a_storage_that_is_missing_or_of_another_size(tmp_path: Path) -> None:
     assert error.format == "truncated" and "48" in str(error) and "44" in str(error)
     rewritten(tmp_path / "a.pth", path, lambda name, content: content + b"1234" if "/data/0" in name else content)
     assert refused(path).format == "unknown"
+
+
+def test_a_tensor_larger_than_its_storage(tmp_path: Path) -> None:
+    torch.save({"a.weight": torch.ones(3, 4)}, tmp_path / "a.pth")
+    path = tmp_path / "b.pth"
+    rewritten(tmp_path / "a.pth", path, lambda name, content: content.replace(b"K\3K\4\x86", b"K\5K\4\x86"))
+    assert "(5, 4)" in str(refused(path)) and "48 bytes" in str(refused(path))
+
+
+def test_a_directory_that_contradicts_the_archive(tmp_path: Path) -> None:
+    torch.save(weights(), tmp_path / "a.pth")
+    path = rewritten(tmp_path / "a.pth", tmp_path / "b.pth", lambda name, content: content)
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole)  # without the large form of the directory, which torch always writes
+    assert "several archives" in str(refused(path))
+    last = whole.rindex(b"PK\1\2")
+    longer = bytearray(whole)
+    longer[last + 20 : last + 28] = struct.pack("<2L", 10_000, 10_000)
+    path.write_bytes(longer)
+    assert "past the end" in str(refused(path))
+    with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("a/data.pkl", pickle.dumps({}))
+        archive.writestr("a/data.pkl", pickle.dumps({"other": 1}))
+    assert "two records" in str(refused(path))
 
 
 def test_a_repacked_archive_is_still_one(tmp_path: Path) -> None:
