@@ -77,7 +77,7 @@ def _line(title: str, counts: Counter[str]) -> None:
 
 
 def process_ratio(rounds: int = 9) -> tuple[float, float]:
-    """Medians, in milliseconds, of `python -c pass` and of `dav2 explain` with an error of 50,000 characters, in turns."""
+    """Medians in milliseconds, in turns: `python -c pass`, and `dav2 explain` with an error of 50,000 characters."""
     names = [
         f"pretrained.blocks.{i}.{part}" for i in range(40) for part in ("norm1.weight", "attn.qkv.weight", "ls1.gamma")
     ]

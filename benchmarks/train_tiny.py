@@ -1,4 +1,4 @@
-"""How the embedded weights were made: metric `tiny`, from random numbers, on rooms. About 40 minutes on two cores.
+"""How the embedded weights were made: metric `tiny`, from random numbers, on rooms. About an hour on two cores.
 
     python benchmarks/train_tiny.py
 

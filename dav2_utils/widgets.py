@@ -7,6 +7,7 @@ Every control has a label and works by keyboard.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from html import escape
 from typing import Any
 
 import ipywidgets
@@ -95,7 +96,7 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
                 scene.value = "uploaded"
                 show()
         except CheckpointError as error:
-            point.value = f"<p>✗ {error}</p>"
+            point.value = f"<p>✗ {escape(str(error))}</p>"
 
     upload.observe(take, "value")
     box = _around(show, [which, scene, cmap, size, across, down], point)
