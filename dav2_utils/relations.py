@@ -216,7 +216,7 @@ def _duplicates(lists: Lists) -> Reading | None:
 def _same_tables(lists: Lists) -> bool:
     """Do the lists show that the tables are the same but for the wrapper? Only a text that is not cut can."""
     mine, theirs = {bare(name) for name in lists.missing}, {bare(name) for name in lists.unexpected}
-    return lists.complete and not lists.sizes and (not lists.missing or _agree(theirs, mine))
+    return lists.complete and not lists.sizes and _agree(theirs, mine)
 
 
 def _agree(some: set[str], others: set[str]) -> bool:
