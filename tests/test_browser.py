@@ -85,6 +85,8 @@ class Lesson:
     """One lesson, opened and run to its end; the page's uncaught errors are kept."""
 
     def __init__(self, browser: Any, lab: str, name: str, size: tuple[int, int]) -> None:
+        from playwright.sync_api import TimeoutError
+
         self.name, self.errors = name, []
         self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
         self.page.set_default_timeout(60_000)
@@ -92,11 +94,18 @@ class Lesson:
         self.page.goto(f"{lab}/lab/tree/{name}.ipynb?token=lessons&reset")
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
         self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-        time.sleep(1)  # the kernel answers a moment before the notebook knows
-        self.page.get_by_role("menuitem", name="Run", exact=True).click()
-        self.page.get_by_text("Run All Cells", exact=True).click()
-        # Lessons are stored executed, so their widgets are the sign that this kernel came to the end.
-        self.page.locator(".jp-OutputArea-output .widget-vbox").first.wait_for()
+        # The notebook may hear of its kernel a moment after the page says so, and a run before that is lost. Lessons are
+        # stored executed, so their widgets, which are not stored, are the sign that this kernel is at work.
+        box = self.page.locator(".jp-OutputArea-output .widget-vbox").first
+        for _ in range(4):
+            self.page.get_by_role("menuitem", name="Run", exact=True).click()
+            self.page.get_by_text("Run All Cells", exact=True).click()
+            try:
+                box.wait_for(timeout=30_000)
+                break
+            except TimeoutError:
+                self.page.keyboard.press("Escape")
+        box.wait_for()
         self.page.wait_for_function(
             "![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.innerText.includes('*'))"
         )
