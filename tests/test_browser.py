@@ -94,7 +94,7 @@ class Lesson:
         self.page.goto(f"{lab}/lab/tree/{name}.ipynb?token=lessons&reset")
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
         self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-        # The notebook may hear of its kernel a moment after the page says so, and a run before that is lost. Lessons are
+        # The notebook may hear of its kernel a moment after the page says so; a run before that is lost. Lessons are
         # stored executed, so their widgets, which are not stored, are the sign that this kernel is at work.
         box = self.page.locator(".jp-OutputArea-output .widget-vbox").first
         for _ in range(4):
