@@ -59,9 +59,7 @@ def _container(lists: Lists) -> Reading | None:
         and not lists.every
         and ("traceback" not in lists.text or any(w in lists.text for w in ("load", "ckpt", "checkpoint")))
     ):
-        return Reading(
-            "training_container", f"the program looks for {words[0]!r}", f"KeyError: {words[0]!r}", len(words) == 1
-        )
+        return Reading("training_container", f"the program looks for {words[0]!r}", f"KeyError: {words[0]!r}")
     names = [bare(name) for name in lists.unexpected]
     if "param_groups" in names:
         return Reading("different_model", "an optimizer's state, not a model's", f"its entries are {sample(names)}")

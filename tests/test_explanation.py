@@ -1,0 +1,60 @@
+"""`explain` on errors that torch, safetensors and pickle really raised, as people paste them, and cut to pieces."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from textwrap import wrap
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dav2_utils.causes import CAUSES
+from dav2_utils.explanation import explain
+
+sys.path.insert(0, str(Path(__file__).parent))
+from real_errors import ERRORS, text_of, traceback_of
+
+CASES = json.loads((Path(__file__).parent / "data" / "failures.json").read_text(encoding="utf-8"))
+WORDLESS = ("EOFError\n", "OSError: [Errno 22] Invalid argument\n")  # without their traceback they could be anything
+TEXTS = [case["error_text"] for case in CASES]
+
+
+@pytest.mark.parametrize("title", ERRORS)
+def test_a_real_error_is_named_first(title: str) -> None:
+    assert [found.cause for found in explain(traceback_of(title)).causes][:1] == [ERRORS[title][0]]
+    last = [found.cause for found in explain(text_of(title)).causes][:1]
+    assert last == [ERRORS[title][0]] or (not last and text_of(title) in WORDLESS)
+
+
+@pytest.mark.parametrize("title", ERRORS)
+def test_as_people_paste_it(title: str) -> None:
+    text = text_of(title)
+    narrow = "\n".join(piece for line in text.splitlines() for piece in wrap(line, 80, break_on_hyphens=False) or [""])
+    ways = [narrow, text.replace("\n", "\r\n"), f"\x1b[0;31m{text}\x1b[0m", f"```\n{text}\n```"]
+    for pasted in ways:
+        assert {found.cause for found in explain(pasted).causes[:1]} <= {ERRORS[title][0]}, pasted
+
+
+def test_public_cases() -> None:
+    must = set(list(CAUSES)[:20])
+    asked = [case for case in CASES if case["cause"] in must]
+    right = [case for case in asked if [f.cause for f in explain(case["error_text"]).causes][:1] == [case["cause"]]]
+    assert len(right) >= 0.95 * len(asked)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(TEXTS), st.integers(0, 10_000), st.integers(0, 10_000), st.text(max_size=40))
+def test_cut_anywhere_it_never_fails(text: str, start: int, end: int, noise: str) -> None:
+    found = explain(text[start % len(text) :][: end % len(text)] + noise)
+    json.dumps(found.to_dict())
+    assert len(str(found).splitlines()) < 80 and "<script" not in found._repr_html_()
+
+
+def test_every_cause_is_filled_in() -> None:
+    for name, cause in CAUSES.items():
+        assert cause.title and cause.sign and cause.explanation and cause.remedy, name
+    assert all(cause.reference.startswith("https://") for cause in list(CAUSES.values())[:20])
+    assert {case["cause"] for case in CASES} <= set(CAUSES)
