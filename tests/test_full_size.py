@@ -43,7 +43,8 @@ def test_a_training_file_at_full_size(tmp_path: Path) -> None:
     container = r'Unexpected key\(s\) in state_dict: "model", "optimizer", "epoch", "previous_best"'
     with pytest.raises(RuntimeError, match=container):
         plain.load_state_dict(raw)
-    with pytest.raises(RuntimeError, match=r'Unexpected key\(s\) in state_dict: "module\.pretrained\.cls_token"') as wall:
+    prefix = r'Unexpected key\(s\) in state_dict: "module\.pretrained\.cls_token"'
+    with pytest.raises(RuntimeError, match=prefix) as wall:
         plain.load_state_dict(raw["model"])
     assert len(str(wall.value)) > 20_000
     del raw
