@@ -7,6 +7,7 @@ training file takes a fraction of a second. Standard library only.
 from __future__ import annotations
 
 import html
+import math
 import os
 from collections import Counter
 from dataclasses import dataclass, field
@@ -251,6 +252,4 @@ def _set_as_dict(weights: WeightSet) -> dict[str, Any]:
 
 def _json_safe(value: Any) -> Any:
     """JSON has no NaN and no infinity: those as text."""
-    return (
-        str(value) if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))) else value
-    )
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -19,7 +19,7 @@ from .keys import CheckpointError
 
 IMPORT_NAMES = {"opencv-python": "cv2"}  # where the package and the module are called differently
 TROUBLESHOOTING = "docs/troubleshooting.md"
-CURE_GL = "On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0. See docs/troubleshooting.md, 'libGL'"
+CURE_GL = f"On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0 (see {TROUBLESHOOTING}, 'libGL')"
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,7 @@ class Check:
 
 def check_environment() -> list[Check]:
     """A `Check` for Python and for each package that the core and the lessons need, really imported one by one."""
-    python = ".".join(map(str, sys.version_info[:3]))
-    rows = [Check("python", python, ">=3.10", "ok")] if sys.version_info >= (3, 10) else []
-    rows = rows or [
-        Check("python", python, ">=3.10", "too old", "Install Python 3.10 or newer and make the environment again")
-    ]
+    rows = [Check("python", ".".join(map(str, sys.version_info[:3])), ">=3.10", "ok")]  # pip refuses an older one
     for requirement in importlib.metadata.requires("dav2_utils") or []:
         match = re.match(r"([\w.-]+)\s*(?:\[.*?\])?\s*>=([\w.]+)(?:\s*;\s*extra\s*==\s*['\"](\w+)['\"])?", requirement)
         if match and match[3] in (None, "lessons"):
@@ -72,7 +68,7 @@ def _check(name: str, lowest: str, lessons_only: bool) -> Check:
 
 def _cure_import(name: str, error: str) -> str:
     if re.search(r"libGL|libgthread|libglib", error):
-        return f"{error}. On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0 (see {TROUBLESHOOTING}, 'libGL')"
+        return f"{error}. {CURE_GL}"
     return f"import fails with: {error}. Try: pip install --force-reinstall {name} (see {TROUBLESHOOTING})"
 
 
