@@ -49,9 +49,9 @@ class Plan:
     output: Path
     domain: str = "streets"
     epochs: int = 2
-    steps: int = 60  # in an epoch
-    batch: int = 4
-    lr: float = 1e-3  # at its highest
+    steps: int = 64  # in an epoch
+    batch: int = 2
+    lr: float = 1.5e-3  # at its highest
     seed: int = 0
     weights: Path | None = None  # safetensors to start from; the embedded ones where none are given
 
@@ -163,7 +163,7 @@ def _wrap(model: nn.Module) -> nn.Module:
 
 
 def make_checkpoint(
-    folder: str | os.PathLike[str], domain: str = "streets", epochs: int = 2, steps: int = 60, processes: int = 2
+    folder: str | os.PathLike[str], domain: str = "streets", epochs: int = 2, steps: int = 64, processes: int = 2
 ) -> Path:
     """`latest.pth` in `folder`, as a training on several processes leaves it; made when it is not there, once.
 

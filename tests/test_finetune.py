@@ -92,10 +92,10 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 def test_no_two_processes_see_the_same_scene(tmp_path: Path) -> None:
     shares = []
     for rank in (0, 1):
-        loader = finetune._loader(Plan(tmp_path, steps=3), 0, rank, 2)
+        loader = finetune._loader(Plan(tmp_path, steps=3, batch=4), 0, rank, 2)
         shares.append({loader.dataset.seeds[i] for i in loader.sampler})  # type: ignore[attr-defined]
     assert len(shares[0]) == len(shares[1]) == 12 and not shares[0] & shares[1]
-    later = finetune._loader(Plan(tmp_path, steps=3), 1, 0, 2).dataset.seeds  # type: ignore[attr-defined]
+    later = finetune._loader(Plan(tmp_path, steps=3, batch=4), 1, 0, 2).dataset.seeds  # type: ignore[attr-defined]
     assert not set(later) & (shares[0] | shares[1])
 
 
