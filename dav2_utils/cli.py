@@ -32,7 +32,7 @@ select_option = click.option("--select", metavar="SET", help="Which set of weigh
 def emit(value: Any, as_json: bool) -> None:
     """Print `value`: its `to_dict()` as JSON, or itself as a report."""
     click.echo(
-        json.dumps(value if isinstance(value, dict) else value.to_dict(), ensure_ascii=False, allow_nan=False)
+        json.dumps(value if isinstance(value, dict) else value.to_dict(), allow_nan=False)  # ASCII, for any terminal
         if as_json
         else str(value)
     )
@@ -261,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (CheckpointError, click.ClickException, OSError) as error:
         status = exit_status(error)
         report = error_report(error)
-        click.echo(json.dumps(report, ensure_ascii=False)) if "--json" in words else click.echo(
+        click.echo(json.dumps(report)) if "--json" in words else click.echo(
             f"dav2: {report['error']['message']}", err=True
         )
     sys.exit(status if isinstance(status, int) else 0)

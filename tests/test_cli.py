@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -194,3 +195,14 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -
     torch.save({"a\x1b[31m.weight": torch.ones(1), "b\n.weight": torch.ones(1)}, path)
     for words in (["inspect", path, "--keys"], ["diagnose", path], ["inspect", path]):
         assert "\x1b" not in dav2(*words).stdout
+
+
+def test_json_is_json_on_a_terminal_that_shows_no_such_character(tmp_path: Path) -> None:
+    """Windows writes pipes in the code page of the country; what that lacks must not become an escape of Python's."""
+    path = tmp_path / "\U0001f600.pth"
+    torch.save({"\U0001f600.weight": torch.ones(1)}, path)
+    for words in (["inspect", path, "--keys"], ["inspect", tmp_path / "\U0001f600"]):
+        command = [sys.executable, "-m", "dav2_utils.cli", *map(str, words), "--json"]
+        done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"})
+        found = json.loads(done.stdout.decode("cp1252"))
+        assert "\U0001f600" in found.get("file", "") + found.get("error", {}).get("message", "")
