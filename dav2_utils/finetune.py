@@ -128,6 +128,11 @@ def has_ddp() -> bool:
     return dist.is_available() and (dist.is_gloo_available() or torch.cuda.is_available())
 
 
+def has_torchrun() -> bool:
+    """Whether torchrun works here. It asks for libuv, and torch for Windows is built without (pytorch issue 148283)."""
+    return has_ddp() and sys.platform != "win32"
+
+
 def _device() -> torch.device:
     """This process's own GPU, or the CPU where there are fewer GPUs than processes."""
     if torch.cuda.device_count() < int(os.environ.get("LOCAL_WORLD_SIZE", 1)):
@@ -156,7 +161,7 @@ def _join() -> tuple[int, int]:
 
 def _wrap(model: nn.Module) -> nn.Module:
     if not has_ddp():
-        print("This torch has no gloo: DataParallel in one process instead. The names come out the same.")
+        print("This torch has no gloo: DataParallel in place of DistributedDataParallel. The names come out the same.")
         return nn.DataParallel(model)
     # Five tensors never influence the output and get no gradient; DDP has to be told, as in the official script.
     return nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
@@ -167,13 +172,14 @@ def make_checkpoint(
 ) -> Path:
     """`latest.pth` in `folder`, as a training on several processes leaves it; made when it is not there, once.
 
-    Runs torchrun beside this process and shows its progress; where torch has no gloo, trains in this one by
-    DataParallel and says so. Raises `CheckpointError` with the last lines of the training if it fails.
+    Runs torchrun beside this process and shows its progress; where torchrun does not work (no gloo, or Windows),
+    trains in this one and says so. Raises `CheckpointError` with the last lines of the training if it fails.
     """
     target = Path(folder) / "latest.pth"
     if target.is_file():
         return target
-    if not has_ddp():
+    if not has_torchrun():
+        print("torchrun does not work here: one process instead. The names come out the same.")
         return train(Plan(Path(folder), domain, epochs, steps * processes))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
                "-m", "dav2_utils.finetune", "--output", str(folder), "--domain", domain,

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from dav2_utils.model import DepthAnythingV2
 from dav2_utils.scenes import default_weights, held_out
 from dav2_utils.training import depth_loss, evaluate
 
+needs_torchrun = pytest.mark.skipif(os.name == "nt", reason="torchrun does not work with torch for Windows")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 MODULE = ["-m", "dav2_utils.finetune"]
 
@@ -77,6 +79,7 @@ def gradients(plan: Plan, rank: int) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
+@needs_torchrun
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     """AdamW keeps a multiple of the first gradient: that of both processes' scenes, not of one's own."""
     command = [*TORCHRUN, *MODULE, "--output", str(tmp_path), "--epochs=1", "--steps=1", "--batch=2"]
@@ -109,10 +112,17 @@ def test_a_minute_in_one_process_already_helps(tmp_path: Path) -> None:
     assert evaluate(tuned.module, "streets", seeds)["abs_rel"] < 0.7 * evaluate(base, "streets", seeds)["abs_rel"]
 
 
-def test_without_gloo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(finetune, "has_ddp", lambda: False)
+@pytest.mark.parametrize("lacking", ["gloo", "libuv"])
+def test_without_torchrun(
+    lacking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if lacking == "gloo":
+        monkeypatch.setattr(finetune, "has_ddp", lambda: False)
+    else:
+        monkeypatch.setattr(finetune, "sys", SimpleNamespace(platform="win32"))
     found = read(make_checkpoint(tmp_path, epochs=1, steps=1))
-    assert "DataParallel in one process instead" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "one process instead" in said and ("no gloo: DataParallel in place of" in said) == (lacking == "gloo")
     assert all(name.startswith("module.") for name in found["model"])  # type: ignore[attr-defined]
 
 
@@ -123,6 +133,7 @@ def test_loss_is_zero_only_for_the_truth() -> None:
     assert float(depth_loss(truth * torch.e, truth)) == pytest.approx(1 + 0.5**0.5, rel=1e-4)
 
 
+@needs_torchrun
 def test_a_training_that_fails_shows_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="invalid choice: 'forests'") as caught:
         make_checkpoint(tmp_path / "run", domain="forests")
@@ -134,6 +145,7 @@ def test_missing_weights(tmp_path: Path) -> None:
         train(Plan(tmp_path, weights=tmp_path / "nothing.safetensors"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets two programs share a port")
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -169,7 +181,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child, parent in map(str.split, found.splitlines()) if int(parent) == pid]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals as Unix has them")
+@needs_torchrun
 @pytest.mark.parametrize("how", ["a worker dies", "ctrl-c"])
 def test_an_end_before_the_end(training: subprocess.Popen[str], tmp_path: Path, how: str) -> None:
     workers = children(training.pid)
