@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from .keys import BYTES_PER_ELEMENT, CheckpointError, TensorInfo
 from .placeholders import Tensor as Described
 from .weightsets import find_sets
 
+# Windows lets nobody replace a file that is mapped, and --in-place replaces what it has just read: there, memory it is.
+_MAPPED = sys.platform != "win32"
 _OF_ONE_FILE = ("bytes", "fingerprint", "format")  # true of the file that they were written for, and of no other
 
 
@@ -38,9 +41,11 @@ def read_tensors(opened: Checkpoint) -> Any:
             from safetensors import safe_open
 
             with safe_open(opened.file, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in opened.sets[0].table}
+                tensors = {name: file.get_tensor(name) for name in opened.sets[0].table}
+                return tensors if _MAPPED else {name: tensor.clone() for name, tensor in tensors.items()}
         with torch.serialization.safe_globals(_numbers(opened.globals)):
-            return torch.load(opened.file, map_location="cpu", weights_only=True, mmap=opened.format == "torch-zip")
+            mmap = _MAPPED and opened.format == "torch-zip"
+            return torch.load(opened.file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise RefusedPickle(
             f"{opened.file} also holds {', '.join(opened.globals[:5]) or 'objects'}, and opening it would run code",
@@ -109,7 +114,8 @@ def _read_beside_the_pickle(opened: Checkpoint, path: tuple[str, ...]) -> dict[s
                     start = data_start(file, record)
                     if record.method != 0:
                         return {}
-                    storages[key] = mapped[start : start + record.size]
+                    part = mapped[start : start + record.size]
+                    storages[key] = part if _MAPPED else part.clone()
                 empty = torch.empty(0, dtype=getattr(torch, info.dtype))
                 tensors[name] = empty.set_(storages[key], one.offset, info.shape, one.stride)
     except (ArchiveError, KeyError, RuntimeError):

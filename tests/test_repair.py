@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import nn
 
-from dav2_utils import fixing, writing
+from dav2_utils import fixing, reading, writing
 from dav2_utils.architecture import table_for
 from dav2_utils.checkpoint import inspect_file
 from dav2_utils.diagnosis import diagnose
@@ -470,7 +470,7 @@ def test_facts_are_read_back_and_speak_up(latest: Path, tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match="trained as metric, max_depth 80; loading as relative"):
             load_into(DepthAnythingV2("tiny"), str(done.target))
     facts = tmp_path / "latest.fixed.pth.json"
-    known = json.loads(facts.read_text())
+    known = json.loads(facts.read_text(encoding="utf-8"))
     assert known["encoder"] == "tiny" and known["depth"] == "metric" and known["steps"][1]["token"] == "module"
     facts.write_text(json.dumps(known | {"torch": "99.1"}))
     with pytest.warns(UserWarning, match=r"saved with torch 99\.1"):
@@ -506,10 +506,37 @@ def test_never_over_a_mapped_file(tmp_path: Path) -> None:
         next(model.parameters()).add_(1)
     save_weights(model, path, note="again")
     assert same(load_model(path).state_dict(), model.state_dict())
-    assert json.loads((tmp_path / "w.pth.json").read_text())["note"] == "again"
+    assert json.loads((tmp_path / "w.pth.json").read_text(encoding="utf-8"))["note"] == "again"
     done = fix_file(path, format="safetensors")
     facts = inspect_file(str(done.target)).facts
     assert facts["note"] == "again" and "fingerprint" not in facts, "what somebody wrote down goes along"
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux says what is mapped")
+@pytest.mark.filterwarnings("ignore:trained as metric")
+@pytest.mark.parametrize("kind", ["odd.pth", "flat.pth", "s.safetensors"])
+def test_windows_replaces_no_file_that_is_mapped(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows refuses to replace or to rename a file while anybody maps it; here a guard does."""
+    really = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        mapped = Path("/proc/self/maps").read_text()
+        assert str(target) not in mapped and str(self) not in mapped, "mapped"
+        return really(self, target)
+
+    path = tmp_path / kind
+    odd = {"args": argparse.Namespace(lr=1)} if kind == "odd.pth" else {}
+    torch.save({"model": nn.DataParallel(net()).state_dict(), **odd}, tmp_path / "w.pth")
+    fix_file(tmp_path / "w.pth", output=path) if kind == "s.safetensors" else (tmp_path / "w.pth").rename(path)
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(AssertionError, match="mapped"):
+        fix_file(path, in_place=True, max_depth=3)
+    monkeypatch.setattr(reading, "_MAPPED", False)
+    assert fix_file(path, in_place=True, max_depth=3).identical
+    model = net()
+    load_into(model, path)
+    save_weights(model, path)
+    assert diagnose(path, model).verdict == "loads"
 
 
 def test_check_loaded() -> None:
