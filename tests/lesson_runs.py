@@ -100,19 +100,25 @@ def _merged(outputs: list[Any]) -> list[Any]:
     return merged
 
 
+def _below_runs(text: str) -> str:
+    """`text` with every path below the lessons' folder as `runs/...`, whatever machine wrote it."""
+    path = re.compile(re.escape(str(lesson_folder())) + r"([\w.\\/-]*)")
+    return path.sub(lambda found: "runs" + found[1].replace("\\", "/"), text)
+
+
 def _normal(output: Any) -> Any:
-    runs = str(lesson_folder())
     if output.output_type == "stream":
         lines = [line.split("\r")[-1] for line in output.text.replace("\r\n", "\n").split("\n")]
+        lines = [line for line in lines if not line.endswith("The names come out the same.")]  # a machine's own note
         if output.name == "stderr":  # progress bars end, and what they showed was time
             lines = [line for line in lines if not re.search(r"\d+%\||\dit/s|s/it", line)]
-        output.text = "\n".join(lines).replace(runs, "runs")
+        output.text = _below_runs("\n".join(lines))
         return output if output.text.strip() else None
     if output.output_type == "error":
         plain = [re.sub(r"\x1b\[[0-9;]*m", "", part) for part in output.traceback]
         output.traceback = [part for part in plain if not part.startswith("File ")]  # frames inside packages
     data = output.get("data", {})
-    data.update({kind: text.replace(runs, "runs") for kind, text in data.items() if kind.startswith("text/")})
+    data.update({kind: _below_runs(text) for kind, text in data.items() if kind.startswith("text/")})
     if WIDGET in data:
         output.data, output.metadata = {"text/plain": WIDGET_TEXT}, {}
     return output

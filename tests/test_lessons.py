@@ -215,7 +215,7 @@ def test_what_belongs_to_one_run_is_taken_out(monkeypatch: pytest.MonkeyPatch, t
     cell = nbformat.v4.new_code_cell("x", id="x", execution_count=7, metadata={"execution": {"a": "1"}, "tags": ["t"]})
     cell.outputs = [
         output("stream", name="stderr", text="\rdepth:   0%|   | 0/3\rdepth: 100%|###| 3/3 [00:01<00:00,  2.1it/s]\n"),
-        output("stream", name="stdout", text=f"wrote {tmp_path}/a"),
+        output("stream", name="stdout", text=f"wrote {tmp_path}\\a"),
         output("stream", name="stdout", text=".pth\n"),
         output("display_data", data={lesson_runs.WIDGET: {"model_id": "0a1b"}, "text/plain": "VBox()"}),
         output(
