@@ -59,6 +59,12 @@ def test_environment_yml_has_no_list_of_its_own() -> None:
     assert python and numbers(python[1]) >= (3, 10)
 
 
+def test_the_workflow_begins_with_the_oldest_python() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    oldest, newest = re.findall(r'"(3\.\d+)"', workflow)
+    assert PROJECT["requires-python"] == f">={oldest}" and numbers(newest) > numbers(oldest)
+
+
 def test_the_lessons_extra_is_what_the_mission_names() -> None:
     assert {"torch", "jupyterlab", "matplotlib", "ipywidgets", "opencv-python"} <= set(lower_bounds())
 
