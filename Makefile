@@ -43,6 +43,7 @@ check: .venv/test.stamp  ## style, types, the structure of the lessons, the orde
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml
 	$(BIN)/python tests/lessons.py lint
 	$(BIN)/python -m pytest -q tests/test_house.py
 
