@@ -98,7 +98,7 @@ def test_objects_of_other_packages_are_shown_for_what_they_are(tmp_path: Path, m
     assert found.container == ["state_dict"] and len(found.table) == 2
     others = found.other_entries
     assert (others["best"], others["step"], others["when"]) == (0.91, 7, 0.5)
-    assert others["args"] == "argparse.Namespace" and others["path"].endswith("PosixPath")
+    assert others["args"] == "argparse.Namespace" and others["path"].endswith("Path")
     assert others["array"] == "numpy.ndarray" and others["cfg"] == "omegaconf.dictconfig.DictConfig"
     assert (others["device"], others["dtype"], others["mean"]) == ("torch.device", "torch.float16", "Tensor")
     assert (others["nothing"], others["flag"], others["big"]) == (None, True, "int")

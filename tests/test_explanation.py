@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dav2_utils import causes
 from dav2_utils.causes import CAUSES
 from dav2_utils.explanation import explain
 
 sys.path.insert(0, str(Path(__file__).parent))
 from real_errors import ERRORS, text_of, traceback_of
 
+PACKAGE = Path(causes.__file__).parent
 CASES = json.loads((Path(__file__).parent / "data" / "failures.json").read_text(encoding="utf-8"))
 WORDLESS = ("EOFError\n", "OSError: [Errno 22] Invalid argument\n")  # without their traceback they could be anything
 TEXTS = [case["error_text"] for case in CASES]
@@ -58,3 +60,8 @@ def test_every_cause_is_filled_in() -> None:
         assert cause.title and cause.sign and cause.explanation and cause.remedy, name
     assert all(cause.reference.startswith("https://") for cause in list(CAUSES.values())[:20])
     assert {case["cause"] for case in CASES} <= set(CAUSES)
+
+
+def test_every_cause_is_named_by_some_rule() -> None:
+    rules = [path.read_text(encoding="utf-8") for path in PACKAGE.glob("*.py") if path.stem != "causes"]
+    assert [name for name in CAUSES if not any(f'"{name}"' in text for text in rules)] == []

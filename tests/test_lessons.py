@@ -238,10 +238,13 @@ def test_what_belongs_to_one_run_is_taken_out(monkeypatch: pytest.MonkeyPatch, t
 # The parts that hang together --------------------------------------------------------------------------------------
 
 
-def test_the_map_says_what_the_lessons_say() -> None:
+def test_the_map_and_the_readme_say_what_the_lessons_say() -> None:
     table = lesson_rules.section(lesson_runs.read(ALL[0]), "The map")
     rows = dict(re.findall(r"\((\d\d_\w+)\.ipynb\) \| (\d+) \|", table))
-    assert rows == {path.stem: str(lesson_rules.minutes(lesson_runs.read(path))) for path in ALL[1:]}
+    said = {path.stem: str(lesson_rules.minutes(lesson_runs.read(path))) for path in ALL}
+    assert rows == {name: minutes for name, minutes in said.items() if name != ALL[0].stem}
+    readme = (lesson_rules.ROOT / "README.md").read_text(encoding="utf-8")
+    assert dict(re.findall(r"^\| \[\d\d\]\(notebooks/(\w+)\.ipynb\) \|.*\| (\d+) \|$", readme, re.M)) == said
 
 
 def test_the_readmes_picture_is_the_one_in_lesson_04() -> None:
