@@ -16,24 +16,9 @@ from dav2_utils.architecture import ENCODERS, table_for
 from dav2_utils.keys import CheckpointError
 from dav2_utils.model import DepthAnythingV2, InputError, _network_size, model_configs
 
-DATA = Path(__file__).parent / "data"
-sys.path.insert(0, str(DATA.parent))
-import recipe  # noqa: E402
-
-TOLERANCE = 2e-4  # of the output's standard deviation; noise is about 1e-5, one tensor off by 1 % at least 2e-4
-OUTPUTS = {
-    (name, max_depth): np.load(DATA / name)
-    for name, max_depth in (("out_vits_relative.npz", None), ("out_vits_metric_max20.npz", 20.0))
-}
-CASES = [
-    pytest.param(file, max_depth, case, id=f"{'relative' if max_depth is None else 'metric'} {case}")
-    for (file, max_depth), stored in OUTPUTS.items()
-    for case in sorted({key.split("|")[0] for key in stored})
-]
-
-
-def sizes(text: str) -> list[int]:
-    return [int(number) for number in text.split("x")]
+sys.path.insert(0, str(Path(__file__).parent))
+import recipe
+from parity import CASES, DATA, OUTPUTS, TOLERANCE, departure, run, sizes
 
 
 def on_meta(*arguments: object, **options: object) -> DepthAnythingV2:
@@ -119,32 +104,10 @@ def test_the_recipe_makes_the_same_pictures(name: str) -> None:
     assert recipe.fingerprint({name: made}) == json.loads((DATA / "digests.json").read_text())[name]
 
 
-def run(model: DepthAnythingV2, case: str) -> np.ndarray:
-    """What the model gives for one case of the stored outputs, such as `infer_image 480x640@266`."""
-    kind, size = case.split()
-    if kind == "forward":
-        batch, _, height, width = sizes(size)
-        with torch.inference_mode():
-            return model(torch.from_numpy(recipe.make_input(batch, height, width))).numpy()
-    size, input_size = size.split("@")
-    image = recipe.make_image(*sizes(size))
-    prepared = model.image2tensor(image, int(input_size))[0].numpy()
-    return prepared if kind == "image2tensor" else model.infer_image(image, int(input_size))
-
-
-def departure(stored: np.lib.npyio.NpzFile, case: str, out: np.ndarray) -> float:
-    """The largest difference to the official output, in its standard deviations."""
-    assert out.dtype == np.float32
-    assert list(out.shape) == list(stored[f"{case}|shape"])
-    i, (height, width) = np.arange(16), out.shape[-2:]
-    grid = out[..., (i * (height - 1) // 15)[:, None], (i * (width - 1) // 15)[None]]
-    worst = np.abs(grid - stored[f"{case}|grid"]).max()
-    if f"{case}|full" in stored:
-        worst = max(worst, np.abs(out - stored[f"{case}|full"]).max())
-    return float(worst / stored[f"{case}|stats"][3])
-
-
-@pytest.mark.parametrize(("file", "max_depth", "case"), CASES)
+@pytest.mark.parametrize(
+    ("file", "max_depth", "case"),
+    [pytest.param(*row, id=f"{'relative' if row[1] is None else 'metric'} {row[2]}") for row in CASES],
+)
 def test_parity(
     vits: DepthAnythingV2, weights: dict[str, torch.Tensor], file: str, max_depth: float | None, case: str
 ) -> None:
