@@ -10,24 +10,22 @@ is the second. For the last twelve causes silence is as good as the right name.
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
+
+from side_by_side import ROOT, Row, Run, in_turns, medians, parser, process, report
 
 from dav2_utils.causes import CAUSES
 from dav2_utils.explanation import explain
 
-CASES = Path(__file__).resolve().parent.parent / "tests" / "data" / "failures.json"
+CASES = ROOT / "tests" / "data" / "failures.json"
 MUST = list(CAUSES)[:20]
 OUTCOMES = ("right first", "right among two", "silent", "wrong")
-GOAL_FIRST, GOAL_TIMES = 95, 10  # per cent of the 20; times an empty Python process
 
 
 def outcome(case: dict[str, Any]) -> tuple[str, bool]:
@@ -54,20 +52,17 @@ def score(cases: list[dict[str, Any]]) -> dict[str, Counter[str]]:
     return table
 
 
-def print_table(table: dict[str, Counter[str]]) -> float:
-    """The table by cause, and under it the two sums; gives the share of the 20 that were right first, in per cent."""
+def print_table(table: dict[str, Counter[str]]) -> None:
+    """The table by cause, each group with its sum."""
     print(f"{'cause':24}{'cases':>6}" + "".join(f"{name:>17}" for name in OUTCOMES) + f"{'renaming':>12}")
-    groups = {"the 20 to recognise": MUST, "the 12 others": [name for name in CAUSES if name not in MUST]}
-    share = 0.0
-    for title, names in groups.items():
+    for title, names in {"the 20 to recognise": MUST, "the 12 others": list(CAUSES)[20:]}.items():
         for name in [name for name in names if table[name].total()]:
             _line(name, table[name])
-        total = sum((table[name] for name in names), Counter())
-        count = sum(total[name] for name in OUTCOMES)
-        _line(title, total)
-        if names is MUST and count:
-            share = 100 * total["right first"] / count
-    return share
+        _line(title, together(table, names))
+
+
+def together(table: dict[str, Counter[str]], names: list[str]) -> Counter[str]:
+    return sum((table[name] for name in names), Counter())
 
 
 def _line(title: str, counts: Counter[str]) -> None:
@@ -76,8 +71,8 @@ def _line(title: str, counts: Counter[str]) -> None:
     print(f"{title:24}{cases:>6}{shares}{counts['flag']:>8}/{cases}")
 
 
-def process_ratio(rounds: int = 9) -> tuple[float, float]:
-    """Medians in milliseconds, in turns: `python -c pass`, and `dav2 explain` with an error of 50,000 characters."""
+def long_error() -> str:
+    """An error of 50,000 characters, as a model with many blocks under another wrapper gives it."""
     names = [
         f"pretrained.blocks.{i}.{part}" for i in range(40) for part in ("norm1.weight", "attn.qkv.weight", "ls1.gamma")
     ]
@@ -86,28 +81,37 @@ def process_ratio(rounds: int = 9) -> tuple[float, float]:
     text = (
         f"Error(s) in loading state_dict for Net:\n\tMissing key(s) in state_dict: {missing}. \n\tUnexpected key(s) in "
     )
+    return (text + f"state_dict: {unexpected}. ")[:50_000].ljust(50_000, ".")
+
+
+def whole_processes(rounds: int) -> dict[str, Run]:
+    """Medians of an empty Python process, and of `dav2 explain` with the long error."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "error.txt"
-        file.write_text((text + f"state_dict: {unexpected}. ")[:50_000].ljust(50_000, "."), encoding="utf-8")
-        ways = ([sys.executable, "-c", "pass"], [sys.executable, "-m", "dav2_utils.cli", "explain", str(file)])
-        seconds: tuple[list[float], list[float]] = ([], [])
-        for _ in range(rounds + 1):
-            for words, taken in zip(ways, seconds, strict=True):
-                start = time.perf_counter()
-                subprocess.run(words, stdout=subprocess.DEVNULL, check=False)
-                taken.append(time.perf_counter() - start)
-    return 1000 * median(seconds[0][1:]), 1000 * median(seconds[1][1:])
+        file.write_text(long_error(), encoding="utf-8")
+        ways = {
+            "pass": partial(process, sys.executable, "-c", "pass"),
+            "explain": partial(process, sys.executable, "-m", "dav2_utils.cli", "explain", str(file)),
+        }
+        return medians(in_turns(ways, rounds))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=Path, default=CASES)
-    parser.add_argument("--details", action="store_true", help="print every case that was not right first")
-    parser.add_argument("--rounds", type=int, default=9)
-    options = parser.parse_args()
-    cases = json.loads(options.cases.read_text(encoding="utf-8"))
-    share = print_table(score(cases))
-    for case in cases if options.details else []:
+def rows(table: dict[str, Counter[str]], found: dict[str, Run]) -> list[Row]:
+    must, every = together(table, MUST), together(table, list(table))
+    count, cases = (sum(counts[name] for name in OUTCOMES) for counts in (must, every))
+    wrong = f"{every['wrong']} of all {cases} wrong, {every['silent']} silent"
+    ours, empty = found["explain"].seconds, found["pass"].seconds
+    first = 100 * must["right first"] / count if count else None
+    return [
+        Row("explain: right first among the 20 causes", "at least", 95, "%", first,
+            f"{must['right first']} of {count} cases; {wrong}"),
+        Row("dav2 explain, 50,000 characters, whole process", "at most", 10, "times the time", ours / empty,
+            f"python -c pass: {1000 * empty:.0f} ms (ours {1000 * ours:.0f} ms)"),
+    ]  # fmt: skip
+
+
+def details(cases: list[dict[str, Any]]) -> None:
+    for case in cases:
         result, flag = outcome(case)
         if result != "right first" or not flag:
             names = ", ".join(cause.cause for cause in explain(case["error_text"]).causes)
@@ -115,10 +119,19 @@ def main() -> None:
                 f"  {result}: {case['id']} is {case['cause']}, read as {names or 'nothing'}"
                 + " (renaming)" * (not flag)
             )
-    print(f"right first among the 20: {share:.1f} % (goal: {GOAL_FIRST} %)")
-    empty, whole = process_ratio(options.rounds)
-    print(f"whole process, 50,000 characters: {whole:.0f} ms, {whole / empty:.1f} x `python -c pass` ({empty:.0f} ms; "
-          f"goal: at most {GOAL_TIMES} x)")  # fmt: skip
+
+
+def main() -> None:
+    options = parser(__doc__, rounds=9)
+    options.add_argument("--cases", type=Path, default=CASES)
+    options.add_argument("--details", action="store_true", help="print every case that was not right first")
+    o = options.parse_args()
+    cases = json.loads(o.cases.read_text(encoding="utf-8"))
+    found = score(cases)
+    print_table(found)
+    if o.details:
+        details(cases)
+    report(rows(found, whole_processes(o.rounds)), o.rows)
 
 
 if __name__ == "__main__":

@@ -3,21 +3,19 @@
 `dav2 fix` (write, fsync, proof, fingerprint; the import of torch not counted) stands beside `cp`, `sync`, `cmp` and
 `sha256sum` of as many bytes. `load_model` and a first depth map stand beside the well-known snippet (construct, load,
 rename, `load_state_dict`) and the same depth map, each in a fresh process, imports not counted. All in turns, after
-one round that counts for nothing; printed are medians and their ratios.
+one round that counts for nothing. Figures are medians and their ratios. Linux alone says how much memory is anonymous.
 
-    python benchmarks/bench_fix.py [FOLDER for the big file, default build/benchmarks] [rounds, default 5]
+    python benchmarks/bench_fix.py [--folder FOR_THE_BIG_FILE] [--rounds 5]
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
-from statistics import median
 
-HERE = Path(__file__).resolve().parent
+from big_file import made_apart
+from side_by_side import FOLDER, Row, Run, in_turns, medians, parser, process, report
 
 FIX = """
 import sys, time, resource
@@ -43,9 +41,9 @@ SNIPPET = (
     PICTURE
     + """
 import sys, time, torch
-from dav2_utils.model import DepthAnythingV2
+from dav2_utils.model import DepthAnythingV2, model_configs
 start = time.perf_counter()
-model = DepthAnythingV2(encoder="vitl", features=256, out_channels=[256, 512, 1024, 1024], max_depth=80)
+model = DepthAnythingV2(**model_configs[sys.argv[2]], max_depth=80)
 state = torch.load(sys.argv[1], map_location="cpu")["model"]
 model.load_state_dict({name.replace("module.", ""): tensor for name, tensor in state.items()})
 model.eval().infer_image(image, 224)
@@ -64,56 +62,47 @@ print(time.perf_counter() - start)
 )
 
 
-def process(words: list[str]) -> tuple[float, float, str]:
-    """Seconds, peak memory in MB (mapped files included) and output of one process."""
-    start = time.perf_counter()
-    running = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    assert running.stdout is not None
-    said = running.stdout.read()
-    _, status, usage = os.wait4(running.pid, 0)
-    seconds = time.perf_counter() - start
-    running.returncode = os.waitstatus_to_exitcode(status)
-    if running.returncode:
-        raise SystemExit(f"{' '.join(words)[:200]} ended with status {running.returncode}")
-    return seconds, usage.ru_maxrss / 1024, said
+def measure(file: Path, encoder: str, rounds: int) -> tuple[dict[str, Run], float]:
+    """Median seconds and MB of each way, and how many MB the weights are. The peak of `fix` is of anonymous memory."""
+
+    def python(code: str, *words: object) -> Run:
+        run = process(sys.executable, "-c", code, str(file), *map(str, words))
+        seconds, *peak = map(float, run.said.split())  # what the process says of itself leaves the imports out
+        return Run(seconds, *(peak or [run.peak]))
+
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        fixed, copy = Path(folder) / "fixed.pth", Path(folder) / "copy.pth"
+        ways = {
+            "fix": lambda: python(FIX, fixed),
+            "cp": lambda: process("sh", "-c", SHELL, "sh", fixed, copy),
+            "snippet": lambda: python(SNIPPET, encoder),
+            "load_model": lambda: python(OURS),
+        }
+        return medians(in_turns(ways, rounds)), fixed.stat().st_size / 2**20
 
 
-def measure(file: Path, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    fixed, copy = file.with_name("bench.fixed.pth"), file.with_name("bench.copy.pth")
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ("cp", "fix", "snippet", "load_model")}
-    for turn in range(rounds + 1):
-        seconds, anonymous = map(float, process([sys.executable, "-c", FIX, str(file), str(fixed)])[2].split())
-        copied = process(["sh", "-c", SHELL, "sh", str(fixed), str(copy)])
-        snippet = process([sys.executable, "-c", SNIPPET, str(file)])
-        ours = process([sys.executable, "-c", OURS, str(file)])
-        if turn:
-            taken["fix"].append((seconds, anonymous))
-            taken["cp"].append(copied[:2])
-            for name, run in (("snippet", snippet), ("load_model", ours)):
-                taken[name].append((float(run[2]), run[1]))
-    weights = fixed.stat().st_size / 2**20
-    for path in (fixed, copy, Path(f"{fixed}.json")):
-        path.unlink()
-    return taken | {"weights": [(0.0, weights)]}
+def rows(found: dict[str, Run], weights: float) -> list[Row]:
+    fix, cp, ours, snippet = (found[name] for name in ("fix", "cp", "load_model", "snippet"))
+    return [
+        Row("dav2 fix to .pth, fsync, proof and fingerprint included", "at most", 1.2, "times the time",
+            fix.seconds / cp.seconds,
+            f"cp, sync, cmp, sha256sum of {weights:.0f} MB: {cp.seconds:.2f} s (ours {fix.seconds:.2f} s)"),
+        Row("dav2 fix, anonymous memory", "at most", 300, "MB", fix.peak, f"the weights: {weights:.0f} MB"),
+        Row("load_model and a first depth map at 224x224", "at least", 4, "times faster",
+            snippet.seconds / ours.seconds,
+            f"the well-known snippet: {snippet.seconds:.2f} s (ours {ours.seconds:.2f} s)"),
+        Row("load_model, peak memory, mapped file included", "at most", 1.4, "times the weights", ours.peak / weights,
+            f"the snippet: {snippet.peak / weights:.2f} times, {snippet.peak:.0f} MB (ours {ours.peak:.0f} MB)"),
+    ]  # fmt: skip
 
 
-def main(folder: str = "build/benchmarks", rounds: str = "5") -> int:
-    made = subprocess.run(
-        [sys.executable, str(HERE / "big_file.py"), folder], stdout=subprocess.PIPE, text=True, check=True
-    )
-    runs = measure(Path(made.stdout.strip()), int(rounds))
-    (cp, _), (fix, anonymous), (snippet, much), (ours, peak), (_, weights) = (
-        (median(s for s, _ in runs[name]), median(m for _, m in runs[name]))
-        for name in ("cp", "fix", "snippet", "load_model", "weights")
-    )
-    print(f"cp, sync, cmp, sha256sum   {cp:6.2f} s")
-    print(f"dav2 fix                   {fix:6.2f} s   {fix / cp:.2f} times (goal: at most 1.2)   "
-          f"{anonymous:.0f} MB anonymous memory (goal: under 300)")  # fmt: skip
-    print(f"the snippet, first map     {snippet:6.2f} s   {much:6.0f} MB")
-    print(f"load_model, first map      {ours:6.2f} s   {peak:6.0f} MB   {snippet / ours:.1f} times faster (goal: 4), "
-          f"peak {peak / weights:.2f} times the weights (goal: at most 1.4)")  # fmt: skip
-    return int(fix > 1.2 * cp or anonymous >= 300 or snippet < 4 * ours or peak > 1.4 * weights)
+def main() -> None:
+    options = parser(__doc__, rounds=5)
+    options.add_argument("--folder", type=Path, default=FOLDER)
+    options.add_argument("--encoder", default="vitl", help="vitl is what the goals speak of (%(default)s)")
+    o = options.parse_args()
+    report(rows(*measure(made_apart(o.folder, o.encoder), o.encoder, o.rounds)), o.rows)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main()

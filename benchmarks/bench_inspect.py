@@ -1,72 +1,72 @@
 """How long it takes to look into a 4.0 GB training file, and how much memory: `dav2 inspect` against `torch.load`.
 
-Both are whole processes, from the start of Python to its end, in turns, after one round that counts for nothing (it
-brings the file into the system's cache for both). Printed are medians and their ratios.
+Both are whole processes, from the start of Python to its end, in turns, after one round that counts for nothing.
+Figures are medians and their ratios.
 
-    python benchmarks/bench_inspect.py [FOLDER for the big file, default build/benchmarks] [rounds, default 5]
+    python benchmarks/bench_inspect.py [--folder FOR_THE_BIG_FILE] [--rounds 5]
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
-from statistics import median
 
-HERE = Path(__file__).resolve().parent
-GOALS = {"inspect": (30, 50), "diagnose": (10, None)}
+from big_file import made_apart
+from side_by_side import FOLDER, Row, Run, in_turns, medians, parser, process, report
 
-
-def whole_process(words: list[str]) -> tuple[float, float]:
-    """Seconds and peak memory in MB of one process.
-
-    The peak that Linux reports is never below that of the process which started it, so this one stays small: it does
-    not import torch.
-    """
-    start = time.perf_counter()
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in (0, 1):
-        raise SystemExit(f"{' '.join(words[:4])} ended with status {process.returncode}")
-    return seconds, usage.ru_maxrss / 1024
+LOAD, INSPECT, DIAGNOSE = "torch.load", "dav2 inspect", "dav2 diagnose"
+MODULES = "import sys; print(sum(name.partition('.')[0] == 'torch' for name in sys.modules))"
 
 
-def measure(file: Path, rounds: int = 5) -> dict[str, tuple[float, float]]:
-    """Median seconds and MB of each way, measured in turns."""
+def ways(file: Path) -> dict[str, list[str]]:
+    """Each way as the words of a command."""
     load = f"import torch; torch.load({str(file)!r}, map_location='cpu')['model']"
-    ways = {
-        "torch.load": [sys.executable, "-c", load],
-        "inspect": [sys.executable, "-m", "dav2_utils.cli", "inspect", str(file)],
-        "diagnose": [sys.executable, "-m", "dav2_utils.cli", "diagnose", str(file)],
+    return {
+        LOAD: [sys.executable, "-c", load],
+        INSPECT: [sys.executable, "-m", "dav2_utils.cli", "inspect", str(file)],
+        DIAGNOSE: [sys.executable, "-m", "dav2_utils.cli", "diagnose", str(file)],
     }
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, words in ways.items():
-            result = whole_process(words)
-            if turn:
-                taken[name].append(result)
-    return {name: (median(s for s, _ in runs), median(m for _, m in runs)) for name, runs in taken.items()}
 
 
-def main(folder: str = "build/benchmarks", rounds: str = "5") -> int:
-    made = subprocess.run(
-        [sys.executable, str(HERE / "big_file.py"), folder], capture_output=True, text=True, check=True
+def measure(file: Path, rounds: int) -> dict[str, Run]:
+    """Median seconds and MB of each way. `dav2 diagnose` ends with 1: the file can be mended."""
+    every = {name: partial(process, *words, well=(int(name == DIAGNOSE),)) for name, words in ways(file).items()}
+    return medians(in_turns(every, rounds))
+
+
+def torch_modules(file: Path) -> tuple[int, int]:
+    """How many modules of torch are loaded at the end of `dav2 diagnose`, and at the end of `import torch`."""
+    quietly = (
+        "import contextlib, io\nwith contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
     )
-    found = measure(Path(made.stdout.strip()), int(rounds))
-    print(f"{'whole process':<14}{'seconds':>9}{'peak MB':>9}{'faster':>9}{'smaller':>9}   goal")
-    missed = 0
-    for name, (seconds, peak) in found.items():
-        faster, smaller = found["torch.load"][0] / seconds, found["torch.load"][1] / peak
-        fast, small = GOALS.get(name, (None, None))
-        missed += (faster < (fast or 0)) + (smaller < (small or 0))
-        goal = f"{fast} times faster{f', 1/{small} of the memory' if small else ''}" if fast else "the measure"
-        print(f"{name:<14}{seconds:>9.3f}{peak:>9.1f}{faster:>9.1f}{smaller:>9.1f}   {goal}")
-    return int(missed > 0)
+    diagnose = f"{quietly}    from dav2_utils.cli import main; main(['diagnose', {str(file)!r}])\n{MODULES}"
+    ours, theirs = (int(process(sys.executable, "-c", code).said) for code in (diagnose, f"import torch; {MODULES}"))
+    return ours, theirs
+
+
+def rows(found: dict[str, Run], modules: tuple[int, int], gigabytes: float) -> list[Row]:
+    load, inspect, diagnose = found[LOAD], found[INSPECT], found[DIAGNOSE]
+    return [
+        Row(f"dav2 inspect of a training file of {gigabytes:.3g} GB, whole process", "at least", 30, "times faster",
+            load.seconds / inspect.seconds, f"torch.load: {load.seconds:.2f} s (ours {inspect.seconds:.3f} s)"),
+        Row("dav2 inspect, peak memory", "at least", 50, "times smaller",
+            load.peak / inspect.peak, f"torch.load: {load.peak:.0f} MB (ours {inspect.peak:.0f} MB)"),
+        Row("dav2 diagnose of the same file, whole process", "at least", 10, "times faster",
+            load.seconds / diagnose.seconds, f"torch.load: {load.seconds:.2f} s (ours {diagnose.seconds:.3f} s)"),
+        Row("dav2 diagnose, modules of torch that it imports", "at most", 0, "", modules[0],
+            f"import torch: {modules[1]}"),
+    ]  # fmt: skip
+
+
+def main() -> None:
+    options = parser(__doc__, rounds=5)
+    options.add_argument("--folder", type=Path, default=FOLDER)
+    options.add_argument("--encoder", default="vitl", help="vitl is what the goals speak of (%(default)s)")
+    o = options.parse_args()
+    file = made_apart(o.folder, o.encoder)
+    report(rows(measure(file, o.rounds), torch_modules(file), file.stat().st_size / 1e9), o.rows)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main()
