@@ -53,9 +53,8 @@ lessons: .venv/lessons.stamp  ## run every lesson and write it as a page, for re
 lessons-update: .venv/test.stamp  ## run every lesson and store it with its new outputs
 	$(BIN)/python tests/lessons.py update $(ARGS)
 
-bench: .venv/test.stamp  ## every goal beside its measured figure (two of them make a 4 GB file in build/)
-	@for script in bench_explain scores bench_model bench_inspect bench_fix; do \
-	  echo "== $$script"; $(BIN)/python benchmarks/$$script.py || exit 1; done
+bench: .venv/test.stamp  ## every goal beside its measured figure, in one table (7 GB in build/, ten minutes)
+	$(BIN)/python benchmarks $(ARGS)
 
 clean:  ## take away what was made, the environment too
 	rm -rf .venv build site .pytest_cache .mypy_cache .ruff_cache .hypothesis notebooks/runs *.egg-info
