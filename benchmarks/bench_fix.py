@@ -36,7 +36,7 @@ assert done.status == "fixed" and done.identical, done.reason
 print(seconds, peak[0])
 """
 SHELL = 'cp "$1" "$2" && sync "$2" && cmp "$1" "$2" && sha256sum "$2"'
-PICTURE = "import numpy as np; image = np.random.default_rng(0).integers(0, 255, (224, 224, 3), dtype=np.uint8)\n"
+PICTURE = "import cv2, numpy as np; image = np.random.default_rng(0).integers(0, 255, (224, 224, 3), dtype=np.uint8)\n"
 SNIPPET = (
     PICTURE
     + """

@@ -113,8 +113,10 @@ def process(*words: str | os.PathLike[str], well: tuple[int, ...] = (0,)) -> Run
     No process ever reports a smaller peak than the one that started it: weigh processes from a script that has not
     imported torch.
     """
+    # An installed package has its byte code beside it; where that is forbidden, ours alone would be compiled each time.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     start = time.perf_counter()
-    running = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
     assert running.stdout is not None
     said = running.stdout.read()
     _, status, usage = os.wait4(running.pid, 0)
