@@ -2,7 +2,13 @@
 # Another Python: make lab PYTHON=python3.12    More for JupyterLab: make lab ARGS="--port 9000"
 
 PYTHON ?= python3
+ifeq ($(OS),Windows_NT) # in Git Bash
+BIN := .venv/Scripts
+EXE := .exe
+else
 BIN := .venv/bin
+EXE :=
+endif
 PINS := tests/pins.txt
 .DEFAULT_GOAL := help
 .PHONY: help lab test check lessons lessons-update bench clean
@@ -11,14 +17,14 @@ help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|' 2>/dev/null || true
 
 # The stamps stand in .venv, so a second run does nothing and needs no network.
-$(BIN)/python:
+$(BIN)/python$(EXE):
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install Python 3.10 or newer, or say which: make lab PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo "$$($(PYTHON) --version) is too old; Python 3.10 or newer is needed. Say which: make lab PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
 	  echo "$(PYTHON) -m venv does not work here. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 
-.venv/lessons.stamp: pyproject.toml $(PINS) | $(BIN)/python
+.venv/lessons.stamp: pyproject.toml $(PINS) | $(BIN)/python$(EXE)
 	@echo "Setting up .venv for the lessons (once; torch is large, this takes some minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(PINS) -e '.[lessons]'
 	@$(BIN)/dav2 check
