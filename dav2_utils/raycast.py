@@ -220,7 +220,7 @@ def _brightness(
     solids: Sequence[Solid], light: Light, points: Sequence[Array], normal: Sequence[Array], owner: Array
 ) -> Array:
     """Ambient light, and where neither angle nor a shadow forbids it the lamp's or the sun's."""
-    to = [np.float32(light.place[i]) - (0 if light.is_sun else points[i]) for i in range(3)]
+    to: list[Any] = [np.float32(light.place[i]) - (0 if light.is_sun else points[i]) for i in range(3)]
     square = to[0] * to[0] + to[1] * to[1] + to[2] * to[2]
     facing = (normal[0] * to[0] + normal[1] * to[1] + normal[2] * to[2]) / np.sqrt(square)
     lit = (facing > 0) & (owner >= 0)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from dav2_utils import ENCODERS, cli
+from dav2_utils import ENCODERS, cli, environment
 
 
 def dav2(*words: Any, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -206,3 +206,51 @@ def test_json_is_json_on_a_terminal_that_shows_no_such_character(tmp_path: Path)
         done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"})
         found = json.loads(done.stdout.decode("cp1252"))
         assert "\U0001f600" in found.get("file", "") + found.get("error", {}).get("message", "")
+
+
+def for_people(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of one command without --json."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*map(str, words)])
+    said = capsys.readouterr()
+    return int(stop.value.code or 0), said.out, said.err
+
+
+def test_depth_for_people(latest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = np.zeros((30, 40, 3), dtype=np.uint8)
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    words = ["--weights", latest, "--max-depth", 80, "--input-size", 28]
+    status, out, _ = for_people(capsys, "depth", tmp_path / "a.png", tmp_path, *words)
+    good, bad = out.splitlines()
+    assert status == 1 and "a.depth.png (metres, " in good and "is a folder" in bad
+    assert for_people(capsys, "depth", tmp_path / "a.png", *words)[0] == 0
+
+
+def test_download_and_check_for_people(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dav2_utils.hub.download", lambda name: tmp_path / name)
+    assert for_people(capsys, "download", "vits")[:2] == (0, f"{tmp_path / 'vits'}\n")
+    assert in_process(capsys, "download", "vits") == (0, {"name": "vits", "path": str(tmp_path / "vits")})
+    assert "This machine runs it." in for_people(capsys, "check")[1]
+    row = environment.Check("torch", "-", ">=2.6", "missing", "pip install torch")
+    monkeypatch.setattr(environment, "check_environment", lambda: [row])
+    assert for_people(capsys, "check")[0] == in_process(capsys, "check")[0] == 1
+
+
+def test_ctrl_c_is_one_line(latest: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(file: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dav2_utils.checkpoint.inspect_file", interrupted)
+    status, out, err = for_people(capsys, "inspect", latest)
+    assert (status, out) == (130, "") and err.strip() == "Stopped; what was not finished was not written."
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a terminal as Unix has it")
+def test_explain_at_a_terminal_says_how_to_end() -> None:
+    ours, theirs = os.openpty()
+    os.write(ours, b"KeyError: 'module.weight'\n\x04")
+    command = [sys.executable, "-m", "dav2_utils.cli", "explain"]
+    done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, timeout=120)
+    assert "press Ctrl-D" in done.stderr and done.stdout

@@ -35,7 +35,8 @@ def test_a_real_error_is_named_first(title: str) -> None:
 def test_as_people_paste_it(title: str) -> None:
     text = text_of(title)
     narrow = "\n".join(piece for line in text.splitlines() for piece in wrap(line, 80, break_on_hyphens=False) or [""])
-    ways = [narrow, text.replace("\n", "\r\n"), f"\x1b[0;31m{text}\x1b[0m", f"```\n{text}\n```"]
+    in_json = json.dumps({"msg": text})  # as in a log
+    ways = [narrow, in_json, text.replace("\n", "\r\n"), f"\x1b[0;31m{text}\x1b[0m", f"```\n{text}\n```"]
     for pasted in ways:
         assert {found.cause for found in explain(pasted).causes[:1]} <= {ERRORS[title][0]}, pasted
 
@@ -65,3 +66,20 @@ def test_every_cause_is_filled_in() -> None:
 def test_every_cause_is_named_by_some_rule() -> None:
     rules = [path.read_text(encoding="utf-8") for path in PACKAGE.glob("*.py") if path.stem != "causes"]
     assert [name for name in CAUSES if not any(f'"{name}"' in text for text in rules)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("model.load_state_dict('a.pth')\nAttributeError: 'str' object has no attribute 'copy'", "not_a_state_dict"),
+        ("SourceChangeWarning: source code of class 'net.Net' has changed. you can retrieve", "whole_model"),
+    ],
+)
+def test_what_older_versions_said(text: str, cause: str) -> None:
+    assert [found.cause for found in explain(text).causes] == [cause]
+
+
+def test_two_readings_say_what_tells_them_apart() -> None:
+    found = explain("torch.load('a.pth')\nEOFError")
+    assert [one.cause for one in found.causes] == ["empty_file", "truncated_file"]
+    assert "To tell them apart: the file's size" in str(found) and "the file&#x27;s size" in found._repr_html_()

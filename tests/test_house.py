@@ -75,5 +75,6 @@ def test_checkpoint_work_needs_no_opencv_and_no_lessons() -> None:
 def test_every_public_name_resolves() -> None:
     for name in dav2_utils.__all__:
         assert getattr(dav2_utils, name) is not None
+    assert set(dav2_utils.__all__) <= set(dir(dav2_utils)), "names that are not loaded yet can be completed"
     with pytest.raises(AttributeError, match="no attribute"):
         _ = dav2_utils.nothing_of_that_name

@@ -12,6 +12,8 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from nbclient import NotebookClient
 
+from dav2_utils import load_ipython_extension, unload_ipython_extension
+
 SETUP = """
 import torch
 net = torch.nn.Linear(2, 2)
@@ -60,6 +62,16 @@ def test_other_exceptions_look_as_before(
     before = said(shell, capsys, code)
     shell.run_line_magic("load_ext", "dav2_utils")
     assert said(shell, capsys, code) == before
+
+
+def test_loaded_twice_it_is_gone_after_one_unloading(shell: InteractiveShell) -> None:
+    before = shell.custom_exceptions, shell.CustomTB
+    unload_ipython_extension(shell)  # never loaded: nothing to put back
+    load_ipython_extension(shell)
+    load_ipython_extension(shell)
+    assert (shell.custom_exceptions, shell.CustomTB) != before
+    unload_ipython_extension(shell)
+    assert (shell.custom_exceptions, shell.CustomTB) == before
 
 
 def test_our_own_errors_are_not_explained_twice(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:

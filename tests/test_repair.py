@@ -130,6 +130,28 @@ def test_a_component_of_the_models_own_stays() -> None:
     assert list(clean_state_dict(nn.DataParallel(model))) == ["0.module.weight", "0.module.bias"]
 
 
+def test_two_tensors_never_become_one() -> None:
+    wrapped = nn.DataParallel(nn.Linear(2, 2))
+    wrapped.weight = nn.Parameter(torch.ones(1))
+    with pytest.raises(CheckpointError, match=r"one name: weight, module\.weight"):
+        clean_state_dict(wrapped)
+
+
+def test_a_tensor_spread_over_processes_is_gathered() -> None:
+    import torch.distributed as dist
+    from torch.distributed.tensor import DTensor, Shard, distribute_tensor, init_device_mesh
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        model = nn.Linear(2, 2)
+        whole = model.weight.detach().clone()
+        model.weight = nn.Parameter(distribute_tensor(whole, init_device_mesh("cpu", (1,)), [Shard(0)]))
+        gathered = clean_state_dict(model)["weight"]
+        assert isinstance(model.weight, DTensor) and not isinstance(gathered, DTensor) and torch.equal(gathered, whole)
+    finally:
+        dist.destroy_process_group()
+
+
 # ---- fix_file
 
 
@@ -399,6 +421,71 @@ def test_random_damage_gives_a_result_or_a_reason(
         path.with_name(name).unlink()
 
 
+@pytest.mark.parametrize("trouble", ["big-endian", "packed", "complex"])
+def test_tensors_that_cannot_be_mapped_beside_a_pickle_are_refused(trouble: str, tmp_path: Path) -> None:
+    """Beside objects that safe loading refuses, tensors are read only where nothing is left to be guessed."""
+    state = {"module.w": torch.ones(4, dtype=torch.complex64 if trouble == "complex" else torch.float32)}
+    torch.save({"model": state, "args": argparse.Namespace(lr=1)}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as old, zipfile.ZipFile(tmp_path / "b.pth", "w") as new:
+        for entry in old.infolist():
+            big = trouble == "big-endian" and entry.filename.endswith("byteorder")
+            packed = trouble == "packed" and "/data/" in entry.filename
+            new.writestr(
+                entry.filename,
+                b"big" if big else old.read(entry),
+                zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED,
+            )
+    done = fix_file(tmp_path / "b.pth")
+    assert done.status == "refused" and "argparse.Namespace" in str(done.reason) and not done.identical
+
+
+def test_a_file_that_changes_between_two_looks(training_file: Path) -> None:
+    opened = inspect_file(training_file)
+    torch.save({"model": {name: torch.ones(1) for name in opened.table}, "epoch": 3}, training_file)
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        reading.read_set(opened, ("model",))
+    with pytest.raises(CheckpointError, match="no entry 'ema' on the way to ema"):
+        reading.read_set(opened, ("ema",))
+    with pytest.raises(CheckpointError, match="Under epoch there are no named tensors"):
+        reading.read_set(opened, ("epoch",))
+    training_file.unlink()
+    with pytest.raises(FileNotFoundError):
+        reading.read_tensors(opened)
+
+
+def test_weights_of_another_encoder_are_refused_with_the_reason(latest: Path) -> None:
+    done = fix_file(latest, encoder="vits")
+    assert (done.status, done.steps, done.target) == ("refused", [], None)
+    assert "tiny" in str(done.reason) and "vits" in str(done.reason) and files(latest) == ["latest.pth"]
+    with pytest.raises(CheckpointError, match="is not there"):
+        fix_file(latest.with_name("nowhere.pth"))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_disk_without_hard_links(training_file: Path, in_place: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: Any) -> None:
+        raise PermissionError("Operation not permitted")
+
+    before = training_file.read_bytes()
+    monkeypatch.setattr(writing.os, "link", no_links)
+    done = fix_file(training_file, in_place=in_place)
+    assert done.identical and inspect_file(str(done.target)).container == []
+    if in_place:
+        assert Path(str(done.backup)).read_bytes() == before and Path(str(done.backup)).name == "latest.pth.bak"
+    target = training_file.with_name("x.pth")
+    with pytest.raises(CheckpointError, match="there already"), writing.replacing(target) as temporary:
+        temporary.write_text("ours")
+        target.write_text("theirs")
+    assert target.read_text() == "theirs"
+
+
+def test_what_safetensors_cannot_hold(tmp_path: Path) -> None:
+    for name, tensor in (("__metadata__", torch.ones(1)), ("w", torch.ones(1, dtype=torch.complex128))):
+        with pytest.raises(CheckpointError, match="no place in a safetensors file"):
+            save_weights({name: tensor}, tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---- fix_many
 
 
@@ -418,6 +505,10 @@ def test_a_folder_of_runs(training_file: Path, tmp_path: Path, capsys: pytest.Ca
     assert captured.out == "" and "3/3" in captured.err
     beside = fix_many([runs / "a", runs / "b"])
     assert (runs / "b" / "c" / "latest.fixed.pth").exists() and len(beside) == 3
+    single = fix_many([training_file, runs / "a" / "latest.pth"], output=tmp_path / "both", format="safetensors")
+    assert [Path(str(one.target)) for one in single] == [tmp_path / "both" / "latest.safetensors"] * 2 or single[
+        1
+    ].reason
     with pytest.raises(CheckpointError) as error:
         fix_many([runs, tmp_path / "nowhere"])
     assert error.value.kind == "usage"
@@ -475,11 +566,26 @@ def test_facts_are_read_back_and_speak_up(latest: Path, tmp_path: Path) -> None:
     facts.write_text(json.dumps(known | {"torch": "99.1"}))
     with pytest.warns(UserWarning, match=r"saved with torch 99\.1"):
         load_model(tmp_path / "latest.fixed.pth")
+    facts.write_text(json.dumps(known | {"encoder": "vits"}))
+    with pytest.warns(UserWarning, match="saved as vits, but the shapes are those of tiny"):
+        load_model(tmp_path / "latest.fixed.pth")
     for broken in ("{", "[]", "null", json.dumps(known | {"bytes": 1}), json.dumps(known | {"max_depth": "deep"})):
         facts.write_text(broken)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             assert load_model(tmp_path / "latest.fixed.pth").max_depth is None
+
+
+def test_official_weights_bring_their_range(latest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dav2_utils.hub.download", lambda name: latest)
+    assert load_model("vits-metric-indoor").max_depth == 20.0 and load_model("vits").max_depth is None
+    assert load_model("vits-metric-indoor", max_depth=5).max_depth == 5
+
+
+def test_facts_of_a_model_that_is_not_ours(tmp_path: Path) -> None:
+    save_weights(net(), tmp_path / "n.pth", max_depth=20.0, run="seven")
+    facts = json.loads((tmp_path / "n.pth.json").read_text(encoding="utf-8"))
+    assert (facts["depth"], facts["max_depth"], facts["run"]) == ("metric", 20.0, "seven") and "encoder" not in facts
 
 
 def test_load_into_any_model_wrapped_or_not(tmp_path: Path) -> None:

@@ -31,6 +31,12 @@ def test_unfolded_shows_what_only_one_side_has() -> None:
     assert [word in shown for word in ("only in the file", "other shape", "only in the model")] == [True] * 3
 
 
+def test_names_that_would_become_one_stand_side_by_side() -> None:
+    file = {"w": TensorInfo((1,)), "module.w": TensorInfo((1,))}
+    shown = views.keys_html(file, {"w": TensorInfo((1,))}, fold=False)
+    assert shown.count("<tr>") == 3 and "only in the file" in shown
+
+
 def test_thousands_of_names_stay_a_page(tiny_model: DepthAnythingV2) -> None:
     many = {f"layer{number}.part.weight": TensorInfo((number,)) for number in range(20_000)}
     for fold in (True, False):
@@ -125,6 +131,11 @@ def test_depth_viewer_follows_its_controls_and_takes_an_upload(tiny_model: Depth
     file = {"name": "x.png", "type": "image/png", "size": len(content), "content": content}
     parts["A picture of your own"].set_trait("value", ({**file, "last_modified": datetime.now(timezone.utc)},))
     assert parts["Picture"].value == "uploaded"
+    parts["A picture of your own"].set_trait("value", ())
+    assert "✗" not in point.value, "an upload that was taken back is no error"
+    bad = {**file, "content": b"no picture", "size": 10, "last_modified": datetime.now(timezone.utc)}
+    parts["A picture of your own"].set_trait("value", (bad,))
+    assert "✗" in point.value and "decode" in point.value
 
 
 def test_error_reader_reads(tiny_model: DepthAnythingV2) -> None:
