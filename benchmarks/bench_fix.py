@@ -18,11 +18,10 @@ from big_file import made_apart
 from side_by_side import FOLDER, Row, Run, in_turns, medians, parser, process, report
 
 FIX = """
-import sys, time, resource
+import sys, threading, time
 from dav2_utils.fixing import fix_file
 def status(field):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) / 1024
-import threading
 peak, over = [0.0], threading.Event()
 def watch():
     while not over.wait(0.02):
