@@ -1,5 +1,5 @@
 # Two commands are enough: `make lab` (the lessons in JupyterLab) and `make test`. Each builds .venv when it is not there.
-# Another Python: make lab PYTHON=python3.12    More for JupyterLab: make lab ARGS="--port 9000"
+# Another Python: make clean && make lab PYTHON=python3.12    More for JupyterLab: make lab ARGS="--port 9000"
 
 PYTHON ?= python3
 ifeq ($(OS),Windows_NT) # in Git Bash
@@ -9,38 +9,62 @@ else
 BIN := .venv/bin
 EXE :=
 endif
+comma := ,
 PINS := tests/pins.txt
 .DEFAULT_GOAL := help
 .PHONY: help lab test check lessons lessons-update bench clean
 
 help:  ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|' 2>/dev/null || true
+	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The stamps stand in .venv, so a second run does nothing and needs no network.
-$(BIN)/python$(EXE):
+# One line every 15 seconds, so that a long installation is seen to live. What pip fetches goes through .venv/tmp: it is
+# counted too, needs no room in /tmp, and is gone afterwards. The line's loop ends with the shell that started it.
+define INSTALL
+@mkdir -p .venv/tmp; started=$$(date +%s); \
+  while sleep 15 >/dev/null 2>&1 && kill -0 $$$$ 2>/dev/null; do \
+    echo "  $$(($$(date +%s) - started)) s, $$(du -sm .venv 2>/dev/null | cut -f1) MB"; done & line=$$!; \
+  TMPDIR="$$PWD/.venv/tmp" $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(PINS) -e $(1); \
+  code=$$?; kill $$line; rm -rf .venv/tmp; [ $$code = 0 ] || { \
+  echo "The set-up is not finished: the lines above say why. It needs a network. Run the same command again: it goes on."; exit 1; }
+endef
+
+# Without a GPU, gigabytes can be spared; whoever told pip where to look has chosen already.
+define HINT
+@[ "$$(uname -sm)" != "Linux x86_64" ] || command -v nvidia-smi >/dev/null || [ -n "$$PIP_EXTRA_INDEX_URL$$PIP_INDEX_URL$$PIP_FIND_LINKS" ] || \
+  { echo "No NVIDIA GPU here, but pip's torch brings 4 GB for one along. To spare them: Ctrl-C, then"; \
+    echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make $(MAKECMDGOALS)"; }
+endef
+
+# The stamps stand in .venv, so a second run does nothing and needs no network. pip is what venv makes last, so a .venv
+# without it was interrupted, and is made again.
+$(BIN)/pip$(EXE):
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install Python 3.10 or newer, or say which: make lab PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo "$$($(PYTHON) --version) is too old; Python 3.10 or newer is needed. Say which: make lab PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
 	  echo "$(PYTHON) -m venv does not work here. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 
-.venv/lessons.stamp: pyproject.toml $(PINS) | $(BIN)/python$(EXE)
+.venv/lessons.stamp: pyproject.toml $(PINS) | $(BIN)/pip$(EXE)
 	@echo "Setting up .venv for the lessons (once; torch is large, this takes some minutes)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(PINS) -e '.[lessons]'
+	$(HINT)
+	$(call INSTALL,'.[lessons]')
 	@$(BIN)/dav2 check
 	@touch $@
 
 .venv/test.stamp: .venv/lessons.stamp
 	@echo "Adding the test tools to .venv (once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(PINS) -e '.[lessons,test]'
+	$(call INSTALL,'.[lessons$(comma)test]')
 	@touch $@
 
-# Root in a container must say so to Jupyter; without a screen there is no browser to open, so the address is printed.
-LAB_FLAGS = $(shell [ "$$(id -u)" = 0 ] && echo --allow-root) \
-  $(shell [ "$$(uname)" = Linux ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ] && echo --no-browser)
+# Root in a container must say so to Jupyter; without a screen there is no browser to open, so the address is printed,
+# and nothing else that does not warn.
+LAB_FLAGS = --log-level=WARN $(shell [ "$$(id -u)" = 0 ] && echo --allow-root) \
+  $(shell [ "$$(uname)" = Linux ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ] && \
+    echo --no-browser --LabApp.default_url=/lab/tree/00_start_here.ipynb)
 
 lab: .venv/lessons.stamp  ## the lessons, in JupyterLab
-	$(BIN)/jupyter lab $(LAB_FLAGS) $(ARGS) notebooks/00_start_here.ipynb
+	@echo "Starting JupyterLab. Where no browser opens, open the address below; Ctrl-C, twice, ends it."
+	@$(BIN)/jupyter lab $(LAB_FLAGS) $(ARGS) notebooks/00_start_here.ipynb
 
 test: .venv/test.stamp  ## the whole suite, every lesson executed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)

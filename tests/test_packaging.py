@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,32 @@ def test_the_pip_part_of_environment_yml_installs(tmp_path: Path) -> None:
     code = "import dav2_utils, torch, cv2, jupyterlab; print(dav2_utils.ENCODERS['vits'].width)"
     done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "384"
+
+
+@pytest.fixture
+def set_up(tmp_path: Path) -> Callable[[], str]:
+    """What `make lab` would do in a copy of the repository's set-up files."""
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    for name in ("Makefile", "pyproject.toml", "tests/pins.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "MAKE"))}
+
+    def plan() -> str:
+        words = ["make", "-n", "lab"]
+        return subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+
+    return plan
+
+
+def test_a_set_up_that_was_interrupted_begins_again(set_up: Callable[[], str], tmp_path: Path) -> None:
+    (tmp_path / ".venv" / "bin" / "python").touch()  # venv makes it first, and pip last
+    assert "-m venv .venv" in set_up()
+
+
+def test_a_set_up_that_is_done_is_not_done_again(set_up: Callable[[], str], tmp_path: Path) -> None:
+    for name in ("bin/python", "bin/pip", "lessons.stamp"):
+        (tmp_path / ".venv" / name).touch()
+    assert "venv .venv" not in set_up() and "pip install" not in set_up()
