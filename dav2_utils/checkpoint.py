@@ -9,8 +9,9 @@ from __future__ import annotations
 import html
 import math
 import os
+import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from .formats import read_content
 from .impostors import NotACheckpoint as NotACheckpoint
 from .impostors import PathError as PathError
 from .impostors import damaged, foreign, printable
-from .keys import WRAPPERS, CheckpointError, Family, Table, families, wrappers_in
+from .keys import WRAPPERS, CheckpointError, Family, Table, bare, families, wrappers_in
 from .weightsets import TooMuch, find_sets
 from .weightsets import WeightSet as WeightSet
 
@@ -39,9 +40,11 @@ class NoWeights(CheckpointError):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.path, self.format = checkpoint.file, checkpoint.format
-        entries = ", ".join(f"{printable(name, 40)} ({_said(value)})" for name, value in checkpoint.shown_entries(6))
+        shown = [f"{printable(name, 40)} ({_said(value)})" for name, value in checkpoint.shown_entries(6)]
+        entries = ", ".join(shown) + ", ..." * (len(checkpoint.other_entries) > 6)
+        other = f"an object of {printable(checkpoint.globals[0], 80)}" if checkpoint.globals else "no named tensors"
         super().__init__(
-            f"There are no weights in {printable(checkpoint.file.name)}; it holds {entries or 'no named tensors'}",
+            f"There are no weights in {printable(checkpoint.file.name)}; it holds {entries or other}",
             "named tensors, as state_dict() gives them",
             "Look for the file of the model beside it; optimizer state and settings are often saved separately",
         )
@@ -187,6 +190,7 @@ def inspect_file(path: str | os.PathLike[str]) -> Checkpoint:
 def select(checkpoint: Checkpoint, name: str | None = None) -> WeightSet:
     """The set of weights called `name` (its path with dots, or its last part), or the only one there is.
 
+    Sets can also lie in one dictionary, under two attributes (`student.`, `teacher.`): then `name` is the attribute.
     Raises `AmbiguousSets`, naming them, and `NoWeights` when there are none.
     """
     if not checkpoint.sets:
@@ -196,13 +200,21 @@ def select(checkpoint: Checkpoint, name: str | None = None) -> WeightSet:
         found = [weights for weights in checkpoint.sets if weights.name == name] or [
             weights for weights in checkpoint.sets if weights.path[-1:] == (name,)
         ]
+        found = found or [part for weights in checkpoint.sets for part in [_under(weights, f"{name}.")] if part.table]
     if len(found) == 1:
         return found[0]
     names = ", ".join(f"{printable(weights.name)!r} ({weights.note or _totals(weights.table)})"
                       for weights in checkpoint.sets[:8])  # fmt: skip
     what = "holds several sets of weights" if name is None else f"has no one set called {printable(name)!r}"
     do = "Choose one by its name: --select NAME on the command line, select=NAME in Python"
+    if any(re.search(r"(^|[._])ema([._]|$)", weights.name) for weights in checkpoint.sets):
+        do += "; the averaged one (EMA) is usually the one to use"
     raise AmbiguousSets(f"{printable(checkpoint.file.name)} {what}: {names}", do=do)
+
+
+def _under(weights: WeightSet, path: str) -> WeightSet:
+    """The part of a set below an attribute, whatever wraps the attribute."""
+    return replace(weights, table={name: info for name, info in weights.table.items() if bare(name).startswith(path)})
 
 
 def human(count: int) -> str:

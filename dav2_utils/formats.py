@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from .archives import ArchiveError, Record, read_directory, read_record
-from .impostors import PathError, by_content, damaged, known, other_zip, plain_pickle
+from .impostors import PathError, a_folder, by_content, damaged, foreign, known, other_zip, plain_pickle
 from .keys import BYTES_PER_ELEMENT, Table, TensorInfo
 from .pickles import Pickle, PickleError, read_pickle
 
@@ -46,7 +46,7 @@ def read_content(path: Path) -> Content:
     Raises `PathError` when there is no such file, `NotACheckpoint` for everything that holds no readable weights.
     """
     if path.is_dir():
-        raise known(path, "dcp") if (path / ".metadata").is_file() else PathError(path, "is a folder", "a file")
+        raise known(path, "dcp") if (path / ".metadata").is_file() else a_folder(path)
     if not path.is_file():
         raise PathError(path, "is not a file" if path.exists() else "is not there", "a checkpoint file")
     try:
@@ -117,7 +117,8 @@ def _read_bare_pickle(path: Path, file: BinaryIO, size: int) -> Content:
     end = keys.end + sum(8 + (storage.bytes or 0) for storage in content.storages)
     if size < end and all(storage.bytes is not None for storage in content.storages):
         raise damaged(path, f"Its tensors need {end:,} bytes, and the file has {size:,}", True)
-    note = "torch's old format, of before version 1.6; `dav2 fix` writes a current one"
+    note = "torch's old format, of before version 1.6"
+    note += "" if foreign(content.names) else "; `dav2 fix` writes a current one"
     return Content("torch-legacy", content.value, content.names, [note])
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from .keys import CheckpointError
 
+SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".th", ".tar", ".safetensors")  # what a folder is searched for
+
 # The only calls in a pickle that torch itself writes, and that `weights_only=True` lets pass.
 _TORCH_WRITES = re.compile(
     r"torch\.(cuda\.)?\w+(Storage|Tensor)|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2"
@@ -33,9 +35,9 @@ class PathError(CheckpointError):
 
     kind = "usage"
 
-    def __init__(self, path: Path, what: str, expected: str) -> None:
+    def __init__(self, path: Path, what: str, expected: str, do: str = "") -> None:
         self.path = path
-        super().__init__(f"{printable(str(path))} {what}", expected, "Look at the path; `ls` lists a folder")
+        super().__init__(f"{printable(str(path))} {what}", expected, do or "Look at the path; `ls` lists a folder")
 
 
 class NotACheckpoint(CheckpointError):
@@ -111,6 +113,13 @@ _MAGICS: list[tuple[int, bytes, str]] = [
 def known(path: Path, format: str) -> NotACheckpoint:
     """The error for a file or folder that is `format`, one of those with an answer of their own."""
     return NotACheckpoint(path, format, *_KNOWN[format])
+
+
+def a_folder(path: Path) -> PathError:
+    """The error for a folder, with the files in it that may have been meant."""
+    names = sorted(printable(file.name, 60) for file in path.iterdir() if file.suffix in SUFFIXES)
+    one = f"Give one of its files: {', '.join(names[:4])}{', ...' * (len(names) > 4)}. " if names else ""
+    return PathError(path, "is a folder", "a file", f"{one}For all below a folder: dav2 fix FOLDER --dry-run")
 
 
 def other_zip(path: Path, names: list[str]) -> NotACheckpoint:

@@ -88,6 +88,13 @@ class Tensor:
         self.info, self.storage, self.offset, self.stride = info, storage, offset, stride
 
 
+class Elsewhere(TensorInfo):
+    """Of an object that only looks like a tensor (DTensor, ShardedTensor, a quantised one): its numbers are in other
+    tensors within it, so the shape is a promise. `kind` is the dotted name of its class."""
+
+    kind: str
+
+
 class OtherKey:
     """Stands for a dictionary key that is not plain text or a number, as hashing what a stranger wrote can take
     for ever (nested tuples, numbers that collide)."""
@@ -135,6 +142,8 @@ def _shape(size: Any) -> tuple[int, ...]:
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: str) -> Tensor:
     shape = _shape(size)
+    if isinstance(storage, Made) and storage.kind == "torch.storage._load_from_bytes":  # written by pickle.dump
+        return _elsewhere(storage.kind, shape, dtype)
     if not isinstance(storage, Storage) or len(shape) != len(stride):
         raise BadTensor("a tensor without its storage or its strides")
     last = _whole(offset) + sum((n - 1) * _whole(step) for n, step in zip(shape, stride, strict=True))
@@ -161,6 +170,16 @@ def _sparse(layout: Any, data: Any) -> Tensor:
 
 def _meta(dtype: Any, size: Any, *rest: Any) -> Tensor:
     return Tensor(TensorInfo(_shape(size), dtype.name))
+
+
+def _elsewhere(kind: str, shape: tuple[int, ...], dtype: str) -> Tensor:
+    info = Elsewhere(shape, dtype)
+    info.kind = kind
+    return Tensor(info)
+
+
+def _subclass(kind: Any, dtype: Any, size: Any, *rest: Any) -> Tensor:
+    return _elsewhere(kind.dotted, _shape(size), dtype.name)
 
 
 def _from_numpy(array: Any, dtype: Any, *rest: Any) -> Tensor:
@@ -202,7 +221,7 @@ REBUILD: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_meta_tensor_no_storage": _meta,
     "torch._utils._rebuild_device_tensor_from_numpy": _from_numpy,
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": _same,
-    "torch._utils._rebuild_wrapper_subclass": lambda cls, *rest: _meta(*rest),
+    "torch._utils._rebuild_wrapper_subclass": _subclass,
     "torch._utils._rebuild_parameter": _same,
     "torch._utils._rebuild_parameter_with_state": _same,
     "torch.Size": lambda size=(): tuple(size),

@@ -136,6 +136,8 @@ def _numbers(names: list[str]) -> list[Any]:
 
 def walk(content: Any, path: tuple[str, ...]) -> Any:
     """What lies under `path` in nested dictionaries. Raises `CheckpointError` where there is no such place."""
+    if path and isinstance(content, (tuple, list)):  # (weights, optimizer): see `find_sets`
+        content = {str(place): entry for place, entry in enumerate(content)}
     for part in path:
         name = next((name for name in content if str(name) == part), None) if isinstance(content, Mapping) else None
         if name is None:

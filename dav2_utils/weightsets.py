@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .keys import Table, TensorInfo
-from .placeholders import Global, Made, Tensor
+from .placeholders import Elsewhere, Global, Made, Tensor
 
 DEEPEST = 6  # dictionaries within each other
 MOST_ENTRIES = 1_000_000  # looked at; a ViT-L training file with AdamW state has 2,000
 DEEPEST_MODULE = 100  # modules within each other
+MOST_IN_TUPLE = 100  # entries looked at in a tuple or list at the top
 
 # Entries that hold tensors and are no weights: what an optimizer remembers, random states, values of a loss.
 _NO_WEIGHTS = re.compile(r"optim|schedul|scaler|rng|random|metric|loss|criterion|callbacks|loops|_metadata$", re.I)
@@ -52,6 +53,11 @@ class WeightSet:
         """The path with dots, as `--select` takes it; empty for weights that lie in no container."""
         return ".".join(self.path)
 
+    @property
+    def elsewhere(self) -> str:
+        """The class of those tensors whose numbers are not to be had (see `Elsewhere`); empty where all are plain."""
+        return next((info.kind for info in self.table.values() if isinstance(info, Elsewhere)), "")
+
 
 def tensor_info(value: Any) -> TensorInfo | None:
     """Shape and dtype of a tensor read from a file, None for anything else."""
@@ -63,8 +69,11 @@ def find_sets(
 ) -> tuple[list[WeightSet], dict[str, Any]]:
     """All sets of weights in `value`, outermost first, and the entries beside them, by name with dots.
 
-    `info` says of one value whether it is a tensor, and which. Raises `TooMuch`.
+    `info` says of one value whether it is a tensor, and which. A tuple or list at the top counts as a container whose
+    entries are called 0, 1 and so on. Raises `TooMuch`.
     """
+    if isinstance(value, (tuple, list)):
+        value = {str(place): entry for place, entry in enumerate(value[:MOST_IN_TUPLE]) if info(entry) is None}
     found = list(_Search(info).sets(value, ()))
     if any("." in name for weights in found for name in weights.table):
         # {"mean": ..., "std": ...} beside a model are no second model
@@ -105,6 +114,8 @@ class _Search:
         if "param_groups" in entries and "state" in entries:  # an optimizer
             return
         here = {name: info for name, entry in entries.items() if isinstance(name, str) and (info := self.info(entry))}
+        if here and all(info.dtype == "uint8" and len(info.shape) == 1 for info in here.values()):
+            here = {}  # states of random generators
         inner = [
             found
             for name, entry in entries.items()

@@ -176,7 +176,11 @@ LAYOUTS: dict[str, tuple[Any, list[str]]] = {
     "scores alone": ({"previous_best": {"d1": torch.tensor(0.9)}}, []),
     "numbers": ({"epoch": 3, "scores": [1, 2]}, []),
     "a tensor": (torch.ones(3), []),
-    "a list": ([weights()], []),
+    "a list": ([weights()], ["0"]),
+    "a tuple, weights and optimizer": ((weights(), ADAM_STATE), ["0"]),
+    "a list of tensors": ([torch.ones(3), torch.ones(2, 2)], []),
+    "random states alone": ({"step": 3, "torch_manual_seed": torch.zeros(5056, dtype=torch.uint8)}, []),
+    "a random state beside": ({"model": weights(), "cuda_state": torch.zeros(16, dtype=torch.uint8)}, ["model"]),
 }  # fmt: skip
 
 
@@ -189,7 +193,7 @@ def test_finds_the_weights_of_every_layout(name: str, tmp_path: Path) -> None:
         for weights_set in found.sets:
             entry = value
             for part in weights_set.path:
-                entry = entry[part]
+                entry = entry[int(part) if isinstance(entry, (list, tuple)) else part]
             assert weights_set.table == table_by_torch({n: t for n, t in entry.items() if isinstance(t, torch.Tensor)})
         for weights_set in found.sets:
             assert weights_set.name not in found.other_entries
@@ -295,6 +299,7 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
     "one byte": (b"\x80", "unknown", ""),
     "pickle": (pickle.dumps({"w": [1.0]}), "pickle", "dict"),
     "pickle as text": (pickle.dumps({"w": [1.0]}, 0), "pickle", "dict"),
+    "pickled tensors": (pickle.dumps({"w": torch.ones(3)}), "pickle", "plain pickle"),
     "pickled arrays": (pickle.dumps({"w": np.ones(3)}), "pickle", "numpy"),
     "docx": (small_zip("word/document.xml"), "unknown", "Word"),
     "other zip": (small_zip("a.txt", "weights/b.txt"), "unknown", "a.txt"),
