@@ -82,7 +82,7 @@ _ALL = (
         "The file belongs to an inner part, such as the relative depth network, and is loaded into a larger model "
         "that holds this part and more.",
         "Load it into the inner module itself. The modules around it are not in this file: renaming cannot make them.",
-        "model.core.core.load_state_dict(state_dict)", _LOAD_STATE_DICT, True,
+        "model.PATH.load_state_dict(state_dict)    # PATH: what stands in front of the names", _LOAD_STATE_DICT, True,
     ),
     Cause(
         "training_container", "The weights are one entry of a training checkpoint",
@@ -170,17 +170,19 @@ _ALL = (
         "Weights only load failed ... Unsupported global: GLOBAL ...",
         "A .pth file is a pickle, and a pickle can run code. Safe loading (the default since torch 2.6) takes tensors "
         "and plain containers only; this file also holds other objects.",
-        "If the refused type is harmless data (a numpy number, a configuration), allow exactly that type; or have "
-        "its makers save the state dict alone. Never load a file that you do not trust without the check.",
-        "torch.serialization.add_safe_globals([...])", _SERIALIZATION + "#weights-only",
+        "`dav2 fix` takes the weights out and runs nothing in the file. Where it refuses: if the refused type is "
+        "harmless data, allow exactly that one (torch.serialization.safe_globals). Never load a file that you do not "
+        "trust without the check.",
+        _FIX, _SERIALIZATION + "#weights-only",
     ),
     Cause(
         "whole_model", "The file holds a pickled model, not its weights",
         "No module named 'models'; Can't get attribute 'X' on <module '__main__'>; refused globals of model classes.",
         "torch.save(model) stores a reference to the class, not the class itself; it opens only where the same code "
         "can be imported under the same path, and opening it runs code.",
-        "In the project that wrote it, load it once if you trust it, and save the state dict alone.",
-        'torch.save(model.state_dict(), "weights.pth")    # in the original project',
+        "`dav2 fix` takes the weights out and runs nothing in the file. Where it refuses: in the project that wrote "
+        "it, load it once if you trust it, and save model.state_dict() alone.",
+        _FIX,
         "https://docs.pytorch.org/tutorials/beginner/saving_loading_models.html",
     ),
     Cause(
@@ -264,11 +266,15 @@ _ALL = (
         "", _TORCH + "quantization.html",
     ),
     Cause(
-        "sharded_model", "The model is split over processes (ZeRO-3)",
-        "The model's side of every size line is [0].",
-        "DeepSpeed ZeRO-3 leaves empty parameters in each process until they are needed.",
-        "Load the weights before the model is partitioned, or gather the parameters around the load.",
-        "", "https://deepspeed.readthedocs.io/en/latest/zero3.html",
+        "sharded_model", "Only a part is here: the model is split over processes or files",
+        "DTensor or ShardedTensor; NAME-00001-of-00004; one side of the size lines is [0], or a fraction of the other.",
+        "With FSDP, tensor parallelism and DeepSpeed ZeRO-3 each process holds a slice of every tensor, and large "
+        "models are saved in several files. One slice, or one file, is not the model.",
+        "Gather the weights in the training program (get_model_state_dict with full_state_dict=True, on every "
+        "process), and save them on one of them.",
+        "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
+        "options=StateDictOptions(full_state_dict=True, cpu_offload=True))",
+        _TORCH + "distributed.checkpoint.html#torch.distributed.checkpoint.state_dict.get_model_state_dict",
     ),
     Cause(
         "damaged_names", "An earlier renaming damaged the names",

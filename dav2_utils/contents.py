@@ -67,8 +67,13 @@ def _container(lists: Lists) -> Reading | None:
     state = [name for name in entries if name in TRAINING_STATE or name.startswith("optimizer")]
     boxes = [name for name in entries if name in CONTAINER or name.endswith("state_dict")]
     branch = [name for name in names if name.split(".")[0] in ("teacher", "student")]
+    if any({f"teacher.{name}", f"student.{name}"} <= set(branch) for name in map(bare, lists.missing)):
+        one = "`dav2 fix FILE --select teacher` takes the one that is usually used, `--select student` the other."
+        return Reading("ema_copy", "teacher and student, in one dictionary", sample(branch), remedy=one)
     if branch and 2 * len(branch) > len(names):
         return Reading("training_container", "teacher and student", f"{sample(branch)} in the file")
+    if len(entries) < len(names) / 2:  # a state dict with a counter or a version among its tensors
+        return None
     lone = boxes and len(entries) == len(names) and "bias" not in entries and lists.missing != names
     if (state and boxes) or len(state) > 1 or lone or (state and len(state) == len(names)):
         lightning = any("lightning" in name for name in entries)
@@ -159,6 +164,7 @@ def _naming(lists: Lists) -> Reading | None:
     return None
 
 
+_NORM = re.compile(r"\.(?:bn|norm)\d*\.[a-z_]+$")  # layers within others: an option of the constructor, no part
 _SWIN = re.compile(r"(?:^|\.)layers\.\d+\.downsample\.")
 
 
@@ -173,7 +179,8 @@ def _part(lists: Lists) -> Reading | None:
         return None
     if len(names) < 4 and all(TIED.search(name) for name in names):
         return Reading("tied_weights", names[0], f"only {names[0]} differs")
-    if not lists.missing and len(lists.tops_file) < 3 and all(HEADS.search(top) for top in lists.tops_file):
+    heads = len(lists.tops_file) < 3 and all(HEADS.search(top) for top in lists.tops_file)
+    if not lists.missing and heads and not all(_NORM.search(name) for name in lists.unexpected):
         return Reading("extra_head", ", ".join(sorted(lists.tops_file)), f"surplus are only {sample(lists.unexpected)}")
     imagenet = len(lists.tops_file) > 1 and lists.tops_file <= IMAGENET_TOP
     file_is_head = bool(lists.tops_file) and lists.tops_file <= HEAD_TOPS and not lists.tops_file & lists.tops_model
@@ -189,11 +196,19 @@ def _part(lists: Lists) -> Reading | None:
     return None
 
 
+_PART = ("Look for the rest: a model saved in several files (NAME-00001-of-00004) is all of them together. "
+         "`dav2 diagnose FILE` says what this one holds.")  # fmt: skip
+
+
 def everything_missing(lists: Lists) -> list[Reading] | None:
     """The whole model is missing, and the text does not show what the file has instead."""
     first = [name for name in lists.missing if not any(part.isdigit() and int(part) for part in name.split("."))]
     if lists.unexpected or lists.sizes or len(lists.missing) < 4 or len(first) < 3 or not _spread(first):
         return None
+    begun = any(name.startswith("pretrained.") for name in first) and "pretrained.cls_token" not in lists.missing
+    if begun and lists.complete:
+        seen = f"missing {sample(first)}, but not pretrained.cls_token, which is the first"
+        return [Reading("different_model", "only a part of Depth Anything is in the file", seen, remedy=_PART)]
     count = len(lists.missing)
     evidence = f"{count} missing names from the model's first on ({lists.missing[0]}); the file's are not shown"
     wrapper = Reading("wrapper_prefix", "or another prefix, if the file's names end in the missing ones", evidence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,14 @@ from .causes import CauseFound as CauseFound
 from .checkpoint import Checkpoint, NotACheckpoint, NoWeights, WeightSet, inspect_file
 from .checkpoint import select as choose
 from .keys import WRAPPERS, CheckpointError, PrefixError, Table, TensorInfo, bare, rename_map, wrappers_in
-from .leftovers import Leftovers, cause, causes_of, droppable, transformers_encoder
+from .leftovers import (
+    Leftovers,
+    cause,
+    causes_of,
+    causes_without_target,
+    droppable,
+    transformers_encoder,
+)
 from .verdict import UNKNOWABLE
 from .verdict import Diagnosis as Diagnosis
 from .verdict import Step as Step
@@ -45,13 +53,21 @@ def diagnose(source: Any, target: Any = None, select: str | None = None) -> Diag
         result.causes.append(cause("duplicate_names", "", error.found, error.do))
     _prefixes(result, chosen.table)
     found = {new: chosen.table[old] for old, new in result.rename.items()}
-    if goal is not None:
+    if goal is None:
+        result.causes += causes_without_target(found)
+        if any(c.cause in _NEVER or (c.cause in _REFUSED and not c.repairable_by_renaming) for c in result.causes):
+            result.verdict = "not repairable"
+    else:
         _compare(result, found, goal)
         if infer_encoder(goal):
             said = {"metric or relative": "depth", "max_depth": "max_depth"}
             result.cannot_be_known = [what for what in UNKNOWABLE if said.get(what) not in opened.facts]
     result._found = found
     return result
+
+
+_NEVER = ("sharded_model", "flat_parameters")  # no model has such tensors, whatever the target
+_REFUSED = ("refused_pickle", "whole_model")
 
 
 def table_of(source: Any, select: str | None = None) -> Table:
@@ -119,13 +135,22 @@ def _path(source: Any) -> str | None:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
 
 
+_SLICED = (".DTensor", ".ShardedTensor")
+_TAKEN_OUT = "`dav2 fix` takes the weights out without running anything in the file."
+_OPEN_ONCE = ("`dav2 fix` cannot take the weights out of this one. If you trust it, load it once where the libraries "
+              "that wrote it are installed, and save the state dict alone.")  # fmt: skip
+
+
 def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None:
     """What stands between the file and the chosen set of weights: objects that are code, and containers."""
     others = ", ".join(list(opened.other_entries)[:6])
     strange = f"the pickle names {', '.join(opened.globals[:4])}{', ...' if len(opened.globals) > 4 else ''}"
-    readable = opened.format == "torch-zip"
-    do = "`dav2 fix` takes the weights out without running anything in the file." if readable else ""
-    if chosen.module:
+    readable = opened.format == "torch-zip" and not chosen.elsewhere
+    do = _TAKEN_OUT if readable else _OPEN_ONCE
+    if chosen.elsewhere.endswith(_SLICED):
+        seen = f"each is a {chosen.elsewhere}, which holds one process's slice under the shape of the whole"
+        result.causes.append(cause("sharded_model", chosen.elsewhere.rpartition(".")[2], seen))
+    elif chosen.module:
         result.causes.append(cause("whole_model", chosen.module, strange, do, readable))
     elif opened.globals:
         result.causes.append(cause("refused_pickle", ", ".join(opened.globals[:2]), strange, do, readable))
@@ -174,7 +199,11 @@ def _prefix(name: str, detail: str, tokens: list[str], counts: Counter[str], tot
 def _compare(result: Diagnosis, found: Table, target: Table) -> None:
     """Fill in what remains, why, and the verdict."""
     left = Leftovers(found, target)
-    if not any(found.cause == "duplicate_names" for found in result.causes):
+    part = _PART_OF.search(result.file or "")
+    if part and left.missing and left.matched == len(found):
+        seen = f"the file's name says part {int(part[1])} of {int(part[2])}; {left.counts()}"
+        result.causes.append(cause("sharded_model", "one of several files", seen, _PUT_TOGETHER))
+    elif not any(found.cause in ("duplicate_names", "sharded_model") for found in result.causes):
         result.causes += causes_of(left)
     surplus = droppable(left)
     if any(found.cause == "outer_module_prefix" for found in result.causes) and left.matched == len(target):
@@ -195,11 +224,16 @@ def _compare(result: Diagnosis, found: Table, target: Table) -> None:
     result._target = target
 
 
+_PART_OF = re.compile(r"-0*(\d{1,5})-of-0*(\d{1,5})\.\w+$")
+_PUT_TOGETHER = "Load all the parts, weights.update(part) for each, and save the one dictionary that this gives."
+
 _UNREADABLE = {"empty": "empty_file", "truncated": "truncated_file", "torchscript": "torchscript",
                "torch-tar": "legacy_format", "torch-legacy": "legacy_format"}  # fmt: skip
 
 
 def _unreadable(source: Any, error: NotACheckpoint | NoWeights) -> Diagnosis:
-    name = _UNREADABLE.get(error.format, "not_a_checkpoint")
-    found = cause(name, error.format, error.found, error.do)
+    name, detail = _UNREADABLE.get(error.format, "not_a_checkpoint"), error.format
+    if isinstance(error, NoWeights):
+        name, detail = "not_a_checkpoint", "no weights in it"
+    found = cause(name, detail, error.found, error.do)
     return Diagnosis("unreadable", causes=[found], file=_path(source), format=error.format)

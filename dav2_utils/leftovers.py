@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from .architecture import ENCODERS, infer_encoder
 from .causes import CAUSES, CauseFound
 from .keys import Table
+from .sizes import HEAD_OPTIONS
+from .vocabulary import QUANTIZED, QUANTIZED_BESIDE
 
 #: Counters, index tables and profiler notes: nothing that was learned.
 BOOKKEEPING = ("num_batches_tracked", "relative_position_index", "relative_coords_table", "attn_mask", "position_ids",
@@ -24,6 +26,7 @@ _GEOMETRY = re.compile(r"(^|\.)(pos_embed|position_embeddings?|absolute_pos_embe
 _TRANSFORMERS = re.compile(r"(^|\.)(layer\.\d+\.attention\.(attention\.)?(query|key|value|[qkv]_proj)\.|"
                            r"layer_scale[12]\.lambda1$|embeddings\.patch_embeddings\.|neck\.fusion_stage\.)")
 # fmt: on
+_DINOV2 = re.compile(r"^(?:[a-z_]+\.){0,2}?((?:cls_token|mask_token|pos_embed|patch_embed|blocks|norm)(?:\..*)?)$")
 _HF_PATCHES = "embeddings.patch_embeddings.projection.weight"
 
 
@@ -81,6 +84,49 @@ def causes_of(left: Leftovers) -> list[CauseFound]:
     return parts if parts and not unexplained else [*parts, _different_model(left)]
 
 
+def causes_without_target(found: Table) -> list[CauseFound]:
+    """What the file's own names and shapes say where there is no model to compare them with: at most one cause."""
+    left = Leftovers(found, {})
+    return [found for rule in _ALONE for found in [rule(left)] if found][:1]
+
+
+def _slices(left: Leftovers) -> CauseFound | None:
+    """A vision transformer whose first tensors contradict each other, as in one process's part of an FSDP model."""
+    for name, info in left.found.items():
+        path, _, last = name.rpartition("cls_token")
+        patches = left.found.get(f"{path}patch_embed.proj.weight") if name.endswith("cls_token") and not last else None
+        if patches and (len(patches.shape) == 1 or (info.shape[2:] and info.shape[2] != patches.shape[0])):
+            seen = f"{name} is {_shape(info.shape)}, {path}patch_embed.proj.weight is {_shape(patches.shape)}"
+            return cause("sharded_model", "one process's slices", f"{seen}: these two never fit each other")
+    return None
+
+
+def _quantized(left: Leftovers) -> CauseFound | None:
+    layers = {name.rpartition(".")[0] for name in left.missing}
+    names = [name for name in left.unexpected if _quantized_name(name, layers)]
+    return cause("quantized", "", f"{len(names)} names like {names[0]}") if names else None
+
+
+def _quantized_name(name: str, layers: set[str]) -> bool:
+    layer, _, last = name.rpartition(".")
+    return last in QUANTIZED or (last in QUANTIZED_BESIDE and layer in layers)
+
+
+def _dinov2(left: Leftovers) -> CauseFound | None:
+    """DINOv2's own names, which Depth Anything has under `pretrained.`"""
+    own = {f"pretrained.{match[1]}": info for name, info in left.found.items() if (match := _DINOV2.search(name))}
+    encoder = infer_encoder(own)
+    if encoder is None or len(own) < 0.9 * len(left.found):
+        return None
+    return cause(
+        "backbone_only",
+        f"DINOv2, {encoder}",
+        f"{len(own)} of {len(left.found)} names are those of DINOv2, the encoder of Depth Anything V2; no depth head",
+        "To predict depth, take the file of the whole model: renaming makes no depth head. To train, load this one "
+        "into model.pretrained.",
+    )
+
+
 def _flat_parameters(left: Leftovers) -> CauseFound | None:
     flat = [name for name in left.unexpected if "flat_param" in name.rpartition(".")[2]]
     return cause("flat_parameters", "FSDP shards", f"{len(flat)} names like {flat[0]}") if flat else None
@@ -126,9 +172,10 @@ def _several_sets(left: Leftovers) -> CauseFound | None:
     if len(sets) + (not left.missing) < 2:
         return None
     listed = " and ".join(map(repr, sets)) + ("" if left.missing else " beside the plain names")
-    return cause(
-        "ema_copy", ", ".join(sets), f"the model's {len(left.target)} names are there more than once: {listed}"
-    )
+    seen = f"the model's {len(left.target)} names are there more than once: {listed}"
+    take = " or ".join(f"`--select {path}`" for path in sets)
+    return cause("ema_copy", ", ".join(sets), seen, f"{take} takes one of them; the averaged one (ema, teacher) is "
+                 "usually the one to use.")  # fmt: skip
 
 
 def _backbone_only(left: Leftovers) -> CauseFound | None:
@@ -206,8 +253,7 @@ def _head_options(left: Leftovers) -> CauseFound | None:
         "the head's options (features, out_channels)",
         f"the encoder agrees; {len(names)} tensors of the head do not: {name} is {_shape(left.found[name].shape)} in "
         f"the file, {_shape(left.target[name].shape)} in the model",
-        "Build the model with the features and out_channels of the training: layerN_rn.weight is (features, "
-        "out_channels[N-1], 3, 3).",
+        HEAD_OPTIONS,
     )
 
 
@@ -237,8 +283,11 @@ def _shape(shape: tuple[int, ...]) -> str:
 Rule = Callable[[Leftovers], CauseFound | None]
 #: One of these explains everything that is left.
 _WHOLE: tuple[Rule, ...] = (
-    _flat_parameters, _wrong_encoder, _transformers, _adapter, _several_sets, _backbone_only, _inner_part,
+    _flat_parameters, _slices, _wrong_encoder, _transformers, _adapter, _quantized, _several_sets, _backbone_only,
+    _inner_part,
 )  # fmt: skip
+#: These need no model to compare with.
+_ALONE: tuple[Rule, ...] = (_flat_parameters, _slices, _transformers, _adapter, _dinov2)
 #: Each of these explains its own part.
 _PARTS: tuple[Rule, ...] = (_input_geometry, _head_options, _surplus_family, _bookkeeping)
 

@@ -214,7 +214,10 @@ def _duplicates(lists: Lists) -> Reading | None:
 
 
 def _same_tables(lists: Lists) -> bool:
-    """Do the lists show that the tables are the same but for the wrapper? Only a text that is not cut can."""
+    """Do the lists show that the tables are the same but for the wrapper? Only a text that is not cut can, and not
+    where FSDP wrapped it, as then each process may have written its own slices under the same names."""
+    if any("fsdp" in token for token in lists.in_file):
+        return False
     mine, theirs = {bare(name) for name in lists.missing}, {bare(name) for name in lists.unexpected}
     return lists.complete and not lists.sizes and _agree(theirs, mine)
 

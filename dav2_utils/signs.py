@@ -36,6 +36,9 @@ class Found(NamedTuple):
 _SAFETENSORS = "error while deserializing header"
 _SAFE = "weights only load failed"
 
+_FOLDER = ("Give the file itself. `dav2 diagnose FOLDER` names the checkpoints in it, or says what to do where the "
+           "folder as a whole is one (torch.distributed.checkpoint).")  # fmt: skip
+_ZIP = "Unpack it first (unzip FILE), and load the checkpoint that was in it."
 _PULL = "Run git lfs install and git lfs pull in the clone, or download the file itself; a pointer has some 130 bytes."
 _PAGE = "Open the file in a text editor to see the page (a login, a quota), and download from the direct link again."
 
@@ -78,6 +81,8 @@ SIGNS: tuple[Sign, ...] = (
     Sign("not_a_checkpoint", ("unsupported operand 60",), "a web page (HTML or XML)", "", _PAGE),
     Sign("not_a_checkpoint", ("unsupported operand 149",), "a pickle that torch.save did not write", "refused_pickle"),
     Sign("not_a_checkpoint", ("unsupported operand",), "no checkpoint: another kind of file", "refused_pickle"),
+    Sign("not_a_checkpoint", ("isadirectoryerror",), "a folder in place of a file", "", _FOLDER),
+    Sign("not_a_checkpoint", ("file in archive is not in a subdirectory",), "a zip archive around something", "", _ZIP),
     Sign("not_a_checkpoint", ("headertoolarge",), "no safetensors file"),
     Sign("not_a_checkpoint", (_SAFETENSORS, "header too large"), "no safetensors file"),
     Sign("not_a_checkpoint", (_SAFETENSORS, "invalidheaderstart"), "no safetensors file"),
@@ -180,15 +185,22 @@ def find_sign(squeezed: str) -> Found | None:
     return None
 
 
+_SLICES = "tensors of which each process holds a slice"
+
+
 def _refused(squeezed: str, lower: str) -> Found | None:
     """Safe loading met an object: is it a model, or something beside the weights?"""
     refused = [name for name in dict.fromkeys(_REFUSED.findall(squeezed)) if not name.endswith(".")]
     if refused:
         names = ", ".join(refused[:3])
+        if any(name.endswith((".ShardedTensor", ".DTensor")) for name in refused):
+            return Found("sharded_model", _SLICES, f"safe loading refused {names}")
         model = next((name for name in refused if _MODEL_PATH.search(name) and not _DATA_PATH.search(name)), None)
         if model:
             return Found("whole_model", f"a pickled {model.rpartition('.')[2]}", f"safe loading refused {names}")
         return Found("refused_pickle", f"refused: {names}", f"safe loading refused {names}")
+    if "toloaddtensors" in lower:
+        return Found("sharded_model", _SLICES, "the words 'to load DTensors'")
     if "unsupportedoperand" not in lower and ("weightsunpickler" in lower or "weightsonlyloadfailed" in lower):
         if any(word in lower for word in ("torchscriptarchive", "legacy.tarformat", "truncated")):
             return None

@@ -17,6 +17,8 @@ from .relations import Lists, Reading, bookkeeping, sample
 from .vocabulary import BLOCKS, GEOMETRY, HEADS, WIDTHS
 
 Pair = tuple[Shape, Shape]
+HEAD_OPTIONS = ("Build the model with the features and out_channels of the training: layerN_rn.weight is (features, "
+                "out_channels[N-1], 3, 3).")  # fmt: skip
 
 
 def by_sizes(lists: Lists) -> Reading | list[Reading] | None:
@@ -33,8 +35,16 @@ def by_sizes(lists: Lists) -> Reading | list[Reading] | None:
 def _sharded(sizes: dict[str, Pair], _lists: Lists) -> Reading | None:
     empty = [name for name, (_, model) in sizes.items() if model == (0,)]
     if len(empty) == len(sizes):
-        return Reading("sharded_model", "DeepSpeed ZeRO-3", f"the model's side is [0]: {sample(empty)}")
+        return Reading("sharded_model", "DeepSpeed ZeRO-3", f"the model's side is [0]: {sample(empty)}", remedy=_GATHER)
+    pairs = list(sizes.values())  # another size of the network would change a matrix in both directions
+    cut = all(file and model and file[0] < model[0] and file[1:] == model[1:] for file, model in pairs)
+    if cut and any(len(model) == 2 for _, model in pairs) and len({model[0] for _, model in pairs}) > 2:
+        seen = f"every tensor is shorter in its first dimension, and in no other: {_pair(sizes)}"
+        return Reading("sharded_model", "one process's slices", seen)
     return None
+
+
+_GATHER = "Load the weights before the model is partitioned, or around the load gather the parameters."
 
 
 def _known_encoder(sizes: dict[str, Pair], _lists: Lists) -> Reading | None:
@@ -49,6 +59,9 @@ def _known_encoder(sizes: dict[str, Pair], _lists: Lists) -> Reading | None:
             model &= {e for e, table in tables.items() if own in table and table[own].shape == pair[1]}
     if not lines or not (file or model) or file & model:
         return None
+    if not (file and model) and all(_official(name).startswith("depth_head.") for name in sizes):
+        return Reading("different_model", "the head's options (features, out_channels)", f"the encoder agrees, the "
+                       f"head does not: {_pair(sizes)}", remedy=HEAD_OPTIONS)  # fmt: skip
     mine, theirs = "/".join(sorted(file)) or "another size", "/".join(sorted(model)) or "another size"
     remedy = (
         f'Build the model with encoder="{mine}" and its features; no renaming can change a size.'

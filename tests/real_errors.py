@@ -262,6 +262,22 @@ def twice() -> State:
     return under("_forward_module.module.", Net().state_dict()) | under("_original_module.", Net().state_dict())
 
 
+def two_in_one() -> State:
+    return under("student.", Net().state_dict()) | under("teacher.", Net().state_dict())
+
+
+def slices() -> State:
+    """What process 0 of 2 holds of a sharded model: the first half of every first dimension."""
+    return {name: t[: (len(t) + 1) // 2] if t.dim() else t for name, t in dav2("vits").state_dict().items()}
+
+
+def zipped() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("latest.pth", saved(Net().state_dict()))
+    return file.getvalue()
+
+
 def refused() -> bytes:
     return saved({"model": Net().state_dict(), "args": argparse.Namespace(lr=1)})
 
@@ -281,6 +297,7 @@ ERRORS: dict[str, tuple[str, Raise]] = {
     "compiled, then DataParallel": ("wrapper_prefix", into(Net, lambda: under("module.", compiled()))),
     "averaged model": ("wrapper_prefix", into(Net, averaged)),
     "vits under module.": ("wrapper_prefix", into(lambda: dav2("vits"), lambda: under("module.", dav2("vits").state_dict()))),
+    "a version among the tensors": ("wrapper_prefix", into(Net, lambda: under("module.", Net().state_dict()) | {"version": "1", "epoch": 3})),
     "plain into DataParallel": ("model_is_wrapped", into(lambda: nn.DataParallel(Net()), lambda: Net().state_dict())),
     "plain vits into DataParallel": ("model_is_wrapped", into(lambda: nn.DataParallel(dav2("vits")), lambda: dav2("vits").state_dict())),
     "from a larger model": ("outer_module_prefix", into(Net, lambda: Outer(Net(), more=False).state_dict())),
@@ -291,6 +308,7 @@ ERRORS: dict[str, tuple[str, Raise]] = {
     "latest.pth into vits": ("training_container", into(lambda: dav2("vits"), latest)),
     "the wrong entry": ("training_container", lambda _folder: Net().load_state_dict(latest()["state_dict"])),
     "averaged copy beside": ("ema_copy", into(Net, with_ema)),
+    "student and teacher in one": ("ema_copy", into(Net, two_in_one)),
     "names of transformers": ("other_naming", into(lambda: Named(original_names()), lambda: Named(transformers_names()).state_dict())),
     "parts renamed": ("other_naming", into(Net, lambda: Net(names=("lin1", "lin2")).state_dict())),
     "vits into vitl": ("wrong_encoder", into(lambda: dav2("vitl"), lambda: dav2("vits").state_dict())),
@@ -302,6 +320,9 @@ ERRORS: dict[str, tuple[str, Raise]] = {
     "other channels": ("input_geometry", into(Vit, lambda: Vit(channels=4).state_dict())),
     "another model": ("different_model", into(lambda: dav2("vits"), lambda: Net().state_dict())),
     "head with BatchNorm": ("different_model", into(lambda: dav2("vits", use_bn=True), lambda: dav2("vits").state_dict())),
+    "file with BatchNorm": ("different_model", into(lambda: dav2("vits"), lambda: dav2("vits", use_bn=True).state_dict())),
+    "head with other features": ("different_model", into(lambda: dav2("vits"), lambda: dav2("vits", features=128).state_dict())),
+    "one of several files": ("different_model", into(lambda: dav2("vits"), lambda: dict(list(dav2("vits").state_dict().items())[:20]))),
     "no counters": ("bookkeeping_buffers", into(Net, no_counters)),
     "profiled": ("bookkeeping_buffers", into(Net, profiled)),
     "half a file": ("truncated_file", read(lambda: half(saved(Net().state_dict())))),
@@ -317,6 +338,7 @@ ERRORS: dict[str, tuple[str, Raise]] = {
     "LFS pointer": ("not_a_checkpoint", read(lambda: POINTER)),
     "LFS pointer, read unsafely": ("not_a_checkpoint", read(lambda: POINTER, weights_only=False)),
     "LFS pointer as safetensors": ("not_a_checkpoint", read(lambda: POINTER, ".safetensors")),
+    "zip around a checkpoint": ("not_a_checkpoint", read(zipped)),
     "an ordinary pickle": ("not_a_checkpoint", read(lambda: pickle.dumps({"a": 1}, 2), weights_only=False)),
     "arguments inside": ("refused_pickle", read(refused)),
     "whole model": ("whole_model", read(lambda: saved(nn.Sequential(nn.Linear(2, 2))))),
@@ -338,6 +360,7 @@ ERRORS: dict[str, tuple[str, Raise]] = {
     "backbone of ImageNet": ("backbone_only", into(lambda: Named(["backbone.conv1.weight", "decode_head.conv.weight"]), lambda: Named(["backbone.conv1.weight", "fc.weight"]).state_dict())),
     "quantised": ("quantized", into(Net, quantised)),
     "ZeRO-3": ("sharded_model", into(lambda: Named(original_names(), (0,)), lambda: Named(original_names()).state_dict())),
+    "slices of one process": ("sharded_model", into(lambda: dav2("vits"), slices)),
     "seven characters cut": ("damaged_names", into(damageable, cut_names)),
     "two copies": ("duplicate_names", into(Net, twice)),
     "newer format": ("version_skew", read(of_the_future)),

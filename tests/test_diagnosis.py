@@ -72,6 +72,23 @@ CASES: dict[str, tuple[Any, Any, str, list[str], list[str]]] = {
     "two of a name": ({"w": ONE, "module.w": ONE}, {"w": ONE}, "not repairable", ["duplicate_names"], []),
     "flat shards": ({"_fsdp_wrapped_module._flat_param": TensorInfo((99,))}, "vits", "not repairable",
                     ["wrapper_prefix", "flat_parameters"], ["strip"]),
+    "flat shards, no target": ({"_fsdp_wrapped_module._flat_param": TensorInfo((99,))}, None, "not repairable",
+                               ["wrapper_prefix", "flat_parameters"], ["strip"]),
+    "slices of FSDP": (under("_fsdp_wrapped_module.", {n: TensorInfo((i.elements // 2,)) for n, i in VITS.items()}),
+                       None, "not repairable", ["wrapper_prefix", "sharded_model"], ["strip"]),
+    "slices of FSDP2": ({n: TensorInfo((-(-i.shape[0] // 2), *i.shape[1:])) for n, i in VITS.items()}, "vits",
+                        "not repairable", ["sharded_model"], []),
+    "video transformer": ({"cls_token": TensorInfo((1, 1, 8)), "patch_embed.proj.weight": TensorInfo((8, 3, 2, 4, 4))},
+                          None, "no target", [], []),
+    "DINOv2, no target": (under("module.", encoder_of(VITL, "")), None, "no target",
+                          ["wrapper_prefix", "backbone_only"], ["strip"]),
+    "DINOv2 of a training": ({"teacher": encoder_of(VITS, "backbone.") | {"dino_head.last_layer.weight": ONE}}, None,
+                             "no target", ["training_container", "backbone_only"], ["unwrap"]),
+    "parts renamed, no target": (encoder_of(VITS, "body.") | {n: i for n, i in under("x", VITS).items() if "head" in n},
+                                 None, "no target", [], []),
+    "LoRA, no target": ({"base_model.model.a.lora_A.weight": ONE}, None, "no target", ["adapter_weights"], []),
+    "quantised": ({f"a.{part}": ONE for part in ("scale", "zero_point", "_packed_params.dtype")},
+                  {"a.weight": ONE, "a.bias": ONE}, "not repairable", ["quantized"], []),
     "counters too many": (BN, {"a.weight": ONE}, "repairable", ["bookkeeping_buffers"], ["drop"]),
     "counters too few": ({"a.weight": ONE}, BN, "not repairable", ["bookkeeping_buffers"], []),
     "LoRA": ({"base_model.model.a.lora_A.weight": ONE}, "vits", "not repairable", ["adapter_weights"], []),
@@ -96,6 +113,29 @@ def test_causes_and_steps(case: str) -> None:
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["verdict"] == verdict
     assert len(str(found).splitlines()) <= 30 and max(map(len, str(found).splitlines())) < 700
     assert "<script" not in found._repr_html_() and "✓⚠✗?".find(str(found)[0]) >= 0
+
+
+def test_one_set_of_two_in_one_dictionary() -> None:
+    both = under("module.student.", VITS) | under("module.teacher.", VITS)
+    assert "--select student" in str(diagnose(both)) and "--select teacher" in str(diagnose(both))
+    found = diagnose(both, select="teacher")
+    assert found.repairable and found.rename == {f"module.teacher.{name}": name for name in VITS}
+    with pytest.raises(CheckpointError, match="no one set called 'teach'"):
+        diagnose(both, select="teach")
+
+
+def test_a_part_says_so_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "model-00002-of-00015.pth"
+    torch.save({name: torch.zeros(info.shape) for name, info in list(table_for("tiny").items())[:20]}, path)
+    found = diagnose(path, "tiny")
+    assert [one.cause for one in found.causes] == ["sharded_model"] and "part 2 of 15" in found.causes[0].evidence
+
+
+def test_averaged_or_raw_is_advised() -> None:
+    for sets, advised in (({"model": VITS, "model_ema": VITS}, True), ({"a": VITS, "cinema": VITS}, False)):
+        with pytest.raises(CheckpointError) as stop:
+            diagnose(sets)
+        assert ("usually the one to use" in str(stop.value)) is advised
 
 
 def test_evidence_has_counts() -> None:

@@ -41,6 +41,41 @@ def test_as_people_paste_it(title: str) -> None:
         assert {found.cause for found in explain(pasted).causes[:1]} <= {ERRORS[title][0]}, pasted
 
 
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (  # of torch 2.14, where no process group and no torch.distributed.tensor is at hand
+            "UnpicklingError: Weights only load failed. ``torch.distributed.tensor`` must be imported to load DTensors",
+            "sharded_model",
+        ),
+        (
+            "WeightsUnpickler error: Unsupported global: GLOBAL "
+            "torch.distributed._shard.sharded_tensor.api.ShardedTensor was not an allowed global by default.",
+            "sharded_model",
+        ),
+        ("IsADirectoryError: [Errno 21] Is a directory: 'checkpoint-500'", "not_a_checkpoint"),
+    ],
+)
+def test_words_that_need_more_than_torch_to_raise(text: str, cause: str) -> None:
+    assert [found.cause for found in explain(text).causes] == [cause]
+
+
+def test_what_dav2_mends_is_said_to_be_mended_by_it() -> None:
+    for title in ("arguments inside", "whole model"):
+        assert "dav2 fix" in str(explain(text_of(title)))
+
+
+def test_names_from_fsdp_alone_promise_nothing() -> None:
+    wrapped = {f"_fsdp_wrapped_module.{name}" for name in ("a.weight", "b.weight", "c.weight")}
+    plain = [name.partition(".")[2] for name in wrapped]
+    lists = [", ".join(f'"{name}"' for name in names) for names in (plain, wrapped)]
+    text = "Error(s) in loading state_dict for Net:\n\tMissing key(s) in state_dict: {}. \n"
+    text += "\tUnexpected key(s) in state_dict: {}. "
+    [found] = explain(text.format(*lists)).causes
+    assert found.cause == "wrapper_prefix" and not found.repairable_by_renaming
+    assert explain(text.format(*lists).replace("_fsdp_wrapped_module", "module")).causes[0].repairable_by_renaming
+
+
 def test_public_cases() -> None:
     must = set(list(CAUSES)[:20])
     asked = [case for case in CASES if case["cause"] in must]
