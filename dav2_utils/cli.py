@@ -16,6 +16,7 @@ import click
 
 from . import __version__
 from .architecture import ENCODERS
+from .impostors import SUFFIXES
 from .keys import CheckpointError
 
 USAGE_KINDS = ("usage", "unknown_encoder", "several sets")
@@ -228,7 +229,9 @@ def summary(repairs: Sequence[Any]) -> str:
     counts: dict[str, int] = {}
     for repair in repairs:
         counts[repair.status] = counts.get(repair.status, 0) + 1
-    return ", ".join(f"{count} {status}" for status, count in counts.items()) or "No checkpoint was found there"
+    if not counts:
+        return f"No checkpoint was found there: no file ends in {', '.join(SUFFIXES)}"
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 def exit_status(error: Exception) -> int:

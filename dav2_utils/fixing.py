@@ -16,7 +16,7 @@ from tqdm import tqdm
 from . import __version__
 from .checkpoint import Checkpoint, NotACheckpoint, PathError, human, inspect_file
 from .diagnosis import Diagnosis, diagnose
-from .impostors import printable
+from .impostors import SUFFIXES, printable
 from .keys import CheckpointError
 from .reading import facts_path, read_facts, read_set, read_tensors, tensors_in, walk
 from .stripping import StateDict, compact, renamed
@@ -36,7 +36,6 @@ from .writing import (
     write_text,
 )  # fmt: skip
 
-SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".th", ".tar", ".safetensors")
 _MARKS = {"fixed": "✓", "already clean": "✓", "would fix": "→", "loaded": "✓", "refused": "✗", "failed": "✗"}
 
 
@@ -47,7 +46,7 @@ class Repair:
     source: str
     status: str  # fixed, already clean, would fix, refused, failed; loaded (by load_into)
     target: str | None = None
-    reason: str | None = None  # why refused or failed
+    reason: str | None = None  # why refused or failed; what the status does not vouch for
     steps: list[Step] = field(default_factory=list)
     tensors: int = 0
     bytes: int = 0  # of the file written
@@ -62,10 +61,9 @@ class Repair:
 
     def __str__(self) -> str:
         lines = [f"{_MARKS[self.status]} {self.status}: {self.source}"]
-        if self.reason:
-            lines.append(f"  {self.reason}")
-        elif self.target and self.target != self.source:
+        if self.target and self.target != self.source and self.status in ("fixed", "would fix"):
             lines[0] += f" -> {self.target}"
+        lines += [f"  {self.reason}"] if self.reason else []
         lines += [f"  {'; '.join(map(str, self.steps))}"] if self.steps else []
         if self.identical:
             lines.append(
@@ -172,10 +170,11 @@ def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
     steps = [step for step in diagnosis.steps if not (wish.keep_training_state and step.do == "unwrap")]
     done = Repair(str(opened.file), "already clean", steps=steps, tensors=len(diagnosis.rename))
     collides = any(found.cause == "duplicate_names" for found in diagnosis.causes)
-    if diagnosis.verdict == "not repairable" or collides:
-        worst = next((found for found in diagnosis.causes if not found.repairable_by_renaming), None)
-        why = f"{worst.detail or worst.title}: {worst.evidence}. {worst.remedy}" if worst else "the tables differ"
-        return replace(done, status="refused", steps=[], reason=why[0].upper() + why[1:])
+    if diagnosis.verdict in ("not repairable", "unreadable") or collides:
+        return replace(done, status="refused", steps=[], reason=_why_not(diagnosis))
+    if diagnosis.verdict == "no target":
+        done.reason = _UNCOMPARED + "".join(f" {found.title}: {found.evidence}." for found in diagnosis.causes
+                                            if not found.repairable_by_renaming)  # fmt: skip
     if not steps and not wish.must_write:
         return done
     done.target = str(wish.target)
@@ -190,6 +189,18 @@ def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
     wish.target.parent.mkdir(parents=True, exist_ok=True)
     result = _write(opened, diagnosis, wish, facts)
     return replace(done, status="fixed", identical=True, **result)
+
+
+_UNCOMPARED = ("Not compared with a model, as no encoder fits: prefixes and containers are all that was looked at. "
+               "--encoder or --against names the model.")  # fmt: skip
+
+
+def _why_not(diagnosis: Diagnosis) -> str:
+    """The first cause that no renaming mends, with what to do about it."""
+    worst = next((found for found in diagnosis.causes if not found.repairable_by_renaming), None)
+    if worst is None:
+        return "The tables differ"
+    return f"{worst.title}{worst.detail and f' ({worst.detail})'}: {worst.evidence}. {worst.remedy}"
 
 
 def _facts(diagnosis: Diagnosis, steps: list[Step], max_depth: float | None, source: str) -> dict[str, Any]:
@@ -249,6 +260,10 @@ def _put(content: Any, path: tuple[str, ...], state: StateDict) -> Any:
     """`content` with `state` under `path`; everything else is the same."""
     if not path:
         return state
+    if isinstance(content, (tuple, list)):
+        return type(content)(
+            _put(value, path[1:], state) if str(place) == path[0] else value for place, value in enumerate(content)
+        )
     return {name: _put(value, path[1:], state) if str(name) == path[0] else value for name, value in content.items()}
 
 
@@ -284,6 +299,8 @@ def _files(path: Path, output: Path | None, several: bool) -> Iterator[tuple[Pat
         yield path, Path(path.name)
         return
     for file in sorted(path.rglob("*")):
+        if file.name == ".metadata" and file.is_file():  # torch.distributed.checkpoint: the folder is the checkpoint
+            yield file.parent, Path(file.parent.name)
         inside = output is not None and file.resolve().is_relative_to(output.resolve())
         ours = ".fixed." in file.name or file.name.startswith(".") or inside
         if file.suffix in SUFFIXES and file.is_file() and not ours:

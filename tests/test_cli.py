@@ -104,6 +104,14 @@ def test_no_checkpoint_is_exit_status_4_with_its_format(
     assert sorted(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_is_answered_with_the_files_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("model.safetensors", "optimizer.bin", "config.json"):
+        (tmp_path / name).write_bytes(b"{}")
+    status, found = in_process(capsys, "diagnose", tmp_path)
+    assert status == 2 and "model.safetensors, optimizer.bin" in found["error"]["message"]
+    assert "config.json" not in found["error"]["message"] and "dav2 fix FOLDER" in found["error"]["message"]
+
+
 def test_truncated(latest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     latest.write_bytes(latest.read_bytes()[:-3000])
     status, found = in_process(capsys, "inspect", latest)

@@ -374,6 +374,101 @@ def test_weights_come_out_of_files_that_safe_loading_refuses(tmp_path: Path) -> 
     assert refused.status == "refused" and "Namespace" in str(refused.reason) and not folder.exists()
 
 
+class DTensor(torch.Tensor):
+    """What a sharded model's state dict has for tensors: the shape of the whole around one process's slice."""
+
+    @staticmethod
+    def __new__(cls, local: torch.Tensor) -> DTensor:
+        made = torch.Tensor._make_wrapper_subclass(cls, (2 * len(local), *local.shape[1:]), dtype=local.dtype)  # type: ignore[attr-defined]
+        made._local_tensor = local
+        return made  # type: ignore[no-any-return]
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise NotImplementedError(func)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_slices_under_the_shape_of_the_whole_are_never_promised(tmp_path: Path, whole: bool) -> None:
+    path = tmp_path / "rank0.pth"
+    names = table_for("vits") if whole else {"a.weight": None}
+    state = {
+        name: DTensor(torch.zeros([-(-info.shape[0] // 2), *info.shape[1:]] if info else [1]))
+        for name, info in names.items()
+    }
+    torch.save({"model": state}, path)
+    found = diagnose(path)
+    assert found.verdict == "not repairable" and found.causes[0].cause == "sharded_model", str(found)
+    for options in ({"dry_run": True}, {}):
+        done = fix_file(path, **options)
+        assert done.status == "refused" and "one process's slice" in str(done.reason)
+    assert files(path) == ["rank0.pth"]
+
+
+@pytest.mark.parametrize("options", [{}, {"dry_run": True}, {"output": "out.pth"}])
+def test_no_weights_is_no_success(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "optimizer.bin"
+    model = net()
+    torch.save(torch.optim.SGD(model.parameters(), 0.1).state_dict(), path)
+    options = {name: tmp_path / value if name == "output" else value for name, value in options.items()}
+    done = fix_file(path, **options)
+    assert done.status == "refused" and "no weights in optimizer.bin; it holds state" in str(done.reason)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    folder = fix_many([tmp_path], tmp_path / "to")
+    assert [repair.status for repair in folder] == ["refused", "fixed"], "and the rest of a folder is done"
+
+
+def test_a_folder_that_is_a_checkpoint_itself_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "run" / "dcp").mkdir(parents=True)
+    (tmp_path / "run" / "dcp" / ".metadata").write_bytes(b"x")
+    for place in (tmp_path, tmp_path / "run" / "dcp"):
+        [done] = fix_many([place])
+        assert done.status == "failed" and "dcp_to_torch" in str(done.reason)
+
+
+def test_without_a_model_no_more_is_claimed_than_was_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    for state, status in ((net().state_dict(), "already clean"), (nn.DataParallel(net()).state_dict(), "would fix")):
+        torch.save(state, path)
+        done = fix_file(path, dry_run=True)
+        assert done.status == status and "Not compared with a model" in str(done)
+        assert fix_file(path, against=path).reason is None
+    assert "net.fixed.pth" in str(done), "and the target is still said"
+
+
+def test_weights_and_optimizer_in_a_tuple(tmp_path: Path) -> None:
+    path, model = tmp_path / "checkpoint.pt", net()
+    torch.save((nn.DataParallel(model).state_dict(), torch.optim.SGD(model.parameters(), 0.1).state_dict()), path)
+    assert fix_file(path, against=None).status == "fixed"
+    assert same(torch.load(tmp_path / "checkpoint.fixed.pth", weights_only=True), model.state_dict())
+    kept = fix_file(path, tmp_path / "kept.pth", keep_training_state=True)
+    assert kept.status == "fixed", kept.reason
+    weights, optimizer = torch.load(tmp_path / "kept.pth", weights_only=True)
+    assert same(weights, model.state_dict()) and "param_groups" in optimizer
+
+
+def test_one_of_two_models_in_one_dictionary(tmp_path: Path, tiny_model: DepthAnythingV2) -> None:
+    path = tmp_path / "mean_teacher.pth"
+    teacher = tiny_model.state_dict()
+    student = {name: torch.zeros_like(tensor) for name, tensor in teacher.items()}
+    torch.save({f"{who}.{n}": t for who, s in (("student", student), ("teacher", teacher)) for n, t in s.items()}, path)
+    assert "--select teacher" in str(fix_file(path).reason)
+    assert fix_file(path, select="teacher").status == "fixed"
+    assert same(torch.load(tmp_path / "mean_teacher.fixed.pth", weights_only=True), teacher)
+    assert same(load_model(path, select="student").state_dict(), student)
+
+
+def test_a_refusal_begins_with_the_cause(tmp_path: Path) -> None:
+    path = tmp_path / "old.pth"
+    torch.save({"w": torch.ones(2), "args": argparse.Namespace()}, path, _use_new_zipfile_serialization=False)
+    done = fix_file(path)
+    assert done.status == "refused" and str(done.reason).startswith(
+        "The file holds objects that safe loading refuses ("
+    )
+    assert "cannot take the weights out of this one" in str(done.reason)
+    assert inspect_file(path).notes == ["torch's old format, of before version 1.6"], "no promise that fix would break"
+
+
 def test_places_and_formats(training_file: Path, tmp_path: Path) -> None:
     done = fix_file(training_file, output=tmp_path / "x.safetensors")
     assert inspect_file(str(done.target)).format == "safetensors"
