@@ -129,7 +129,8 @@ class DinoVisionTransformer(nn.Module):
             return self.pos_embed
         cls, patches = self.pos_embed[:, :1], self.pos_embed[:, 1:].float()
         patches = patches.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
-        scale = ((h + 0.1) / self.grid, (w + 0.1) / self.grid)
+        # float(): under torch.jit.trace, and so in an export to ONNX, both are tensors
+        scale = ((float(h) + 0.1) / self.grid, (float(w) + 0.1) / self.grid)
         patches = F.interpolate(patches, scale_factor=scale, mode="bicubic")
         return torch.cat((cls, patches.flatten(2).transpose(1, 2).to(cls.dtype)), dim=1)
 

@@ -270,6 +270,14 @@ def test_the_size_in_the_network(picture: tuple[int, int], input_size: int, seen
     assert _network_size(np.zeros((*picture, 3), np.uint8), input_size) == seen
 
 
+@pytest.mark.filterwarnings("ignore")  # of what the trace holds fast, and that tracing is deprecated
+def test_it_can_be_traced_for_an_export(tiny: DepthAnythingV2) -> None:
+    picture = torch.rand(1, 3, 56, 70)
+    with torch.no_grad():
+        traced = torch.jit.trace(tiny, picture, check_trace=False)
+        assert torch.allclose(traced(picture), tiny(picture), atol=1e-6)
+
+
 def test_a_view_of_a_picture_is_a_picture(tiny: DepthAnythingV2) -> None:
     image = recipe.make_image(60, 80)
     assert np.array_equal(tiny.infer_image(image[:, ::-1], 56), tiny.infer_image(image[:, ::-1].copy(), 56))
