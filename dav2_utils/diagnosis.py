@@ -11,7 +11,7 @@ from typing import Any
 
 from .architecture import ENCODERS, infer_encoder, table_for
 from .causes import CauseFound as CauseFound
-from .checkpoint import Checkpoint, NotACheckpoint, NoWeights, WeightSet, inspect_file
+from .checkpoint import AmbiguousSets, Checkpoint, NotACheckpoint, NoWeights, WeightSet, inspect_file
 from .checkpoint import select as choose
 from .keys import WRAPPERS, CheckpointError, PrefixError, Table, TensorInfo, bare, rename_map, wrappers_in
 from .leftovers import (
@@ -126,7 +126,14 @@ def _target(target: Any, encoder: str | None, found: Table) -> tuple[Table | Non
     if isinstance(name, str) and (target is None or name in ENCODERS or not Path(name).exists()):
         bn = any(".resConfUnit1.bn1." in key for key in found)
         return table_for(name, use_bn=bn, use_clstoken=any(".readout_projects." in key for key in found)), name
-    return table_of(target), _path(target) or type(target).__name__
+    label = _path(target) or type(target).__name__
+    try:
+        return table_of(target), label
+    except AmbiguousSets as error:
+        raise CheckpointError(
+            f"The target: {error.found}", do="Take the set that is meant out first: dav2 fix FILE --select NAME, and "
+            "give the file that this writes", kind=error.kind
+        ) from error  # fmt: skip
 
 
 def _path(source: Any) -> str | None:

@@ -148,7 +148,7 @@ def _wrong_encoder(left: Leftovers) -> CauseFound | None:
 
 def _transformers(left: Leftovers) -> CauseFound | None:
     names = [name for name in left.unexpected if _TRANSFORMERS.search(name)]
-    if not names:
+    if not names or any(_TRANSFORMERS.search(name) for name in left.target):
         return None
     return cause(
         "other_naming",

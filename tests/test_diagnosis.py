@@ -131,6 +131,15 @@ def test_a_part_says_so_by_its_name(tmp_path: Path) -> None:
     assert [one.cause for one in found.causes] == ["sharded_model"] and "part 2 of 15" in found.causes[0].evidence
 
 
+def test_a_target_has_its_own_names_and_its_own_advice() -> None:
+    whole = transformers(VITS)
+    part = {name.removeprefix("backbone."): info for name, info in whole.items() if name.startswith("backbone.")}
+    found = diagnose(part, whole)  # no word of qkv: both sides have transformers' names
+    assert [one.cause for one in found.causes] == ["missing_outer_prefix"] and found.causes[0].detail == "backbone"
+    with pytest.raises(CheckpointError, match=r"The target: .*Take the set that is meant out first"):
+        diagnose(VITS, {"model": VITS, "ema": VITS})
+
+
 def test_averaged_or_raw_is_advised() -> None:
     for sets, advised in (({"model": VITS, "model_ema": VITS}, True), ({"a": VITS, "cinema": VITS}, False)):
         with pytest.raises(CheckpointError) as stop:
