@@ -1,9 +1,9 @@
 """Depth maps and comparisons as pictures, each with its alt text.
 
 Every function returns an object that a notebook shows when it is the last line of a cell. Pictures are PNGs with an
-opaque background, the same bytes for the same input, and their alt text travels with them: as `text/plain`, and in the
-output's metadata, where nbconvert looks for it. matplotlib is imported when the first picture is drawn; its global
-state (pyplot) is not touched.
+opaque background, the same bytes for the same input, and their alt text travels with them: in HTML, since JupyterLab
+shows a bare PNG without one; as `text/plain`; and in the output's metadata, where nbconvert looks for it. matplotlib
+is imported when the first picture is drawn; its global state (pyplot) is not touched.
 
 Colour maps are those whose lightness rises evenly (cividis, viridis, magma), so that a picture survives a grey printer
 and colour-blind eyes. Nearer is always brighter, whichever way the numbers run: metric depth grows with distance,
@@ -17,6 +17,7 @@ import functools
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -47,8 +48,15 @@ class Picture:
     alt: str
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-        data = {"image/png": base64.b64encode(self.png).decode("ascii"), "text/plain": self.alt}
+        data = {"text/html": self.to_html(), "image/png": self._base64(), "text/plain": self.alt}
         return data, {"image/png": {"alt": self.alt}}
+
+    def to_html(self) -> str:
+        """The picture and its alt text as one element, with nothing to fetch."""
+        return f'<img src="data:image/png;base64,{self._base64()}" alt="{escape(self.alt)}">'
+
+    def _base64(self) -> str:
+        return base64.b64encode(self.png).decode("ascii")
 
     def __str__(self) -> str:
         return self.alt
@@ -87,12 +95,13 @@ def show_picture(image: npt.ArrayLike, *, title: str = "", alt: str = "") -> Pic
 @_plainly
 def show_depth(
     depth: npt.ArrayLike, *, max_depth: float | None = None, image: npt.ArrayLike | None = None,
-    title: str = "", cmap: str = "cividis",
+    title: str = "", cmap: str = "cividis", mark: tuple[float, float] | None = None,
 ) -> Picture:  # fmt: skip
     """One depth map (H, W), beside the picture that it belongs to when `image` (uint8 BGR) is given.
 
     With `max_depth` (metres, as the model has it) the map is metric and its colour bar is in metres. Without, it is
-    relative: larger is nearer, and the bar has no numbers, because they would mean nothing.
+    relative: larger is nearer, and the bar has no numbers, because they would mean nothing. `mark` puts a cross at a
+    point, given across and down from 0 to 1.
     """
     values = _map(depth)
     figure = _figure(9.0 if image is not None else 5.8, 3.4)
@@ -102,6 +111,11 @@ def show_depth(
     scale = _scale(values, max_depth)
     shown = _paint(axes[-1], values, title, cmap=_cmap(cmap, max_depth), norm=scale)
     _depth_bar(figure, shown, axes[-1:], max_depth)
+    across, down = mark or (0, 0)
+    for axis in axes if mark else ():
+        for width, colour in ((5, "white"), (2, "black")):  # one of the two stands out from whatever is below
+            style = {"color": colour, "mew": width, "ms": 16, "clip_on": False}
+            axis.plot(across, 1 - down, "+", transform=axis.transAxes, **style)
     return _picture(figure, f"{title or 'Depth map'}: {_in_words(values, max_depth)}")
 
 

@@ -118,6 +118,8 @@ def _normal(output: Any) -> Any:
         plain = [re.sub(r"\x1b\[[0-9;]*m", "", part) for part in output.traceback]
         output.traceback = [part for part in plain if not part.startswith("File ")]  # frames inside packages
     data = output.get("data", {})
+    if "image/png" in data:
+        data.pop("text/html", None)  # the same picture once more, for JupyterLab; what is stored stays small
     data.update({kind: _below_runs(text) for kind, text in data.items() if kind.startswith("text/")})
     if WIDGET in data:
         output.data, output.metadata = {"text/plain": WIDGET_TEXT}, {}
