@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -55,7 +56,7 @@ class KeyTable:
 
     def _repr_html_(self) -> str:
         head, *body = self._cells()
-        lines = ["".join(f'<th scope="col" style="text-align:left">{cell}</th>' for cell in head)]
+        lines = ["".join(f'<th scope="col" style="{_CELL}">{cell}</th>' for cell in head)]
         lines += ["".join(map(_marked, row)) for row in body]
         rest = f"<p>{self._rest()}</p>" if self._rest() else ""
         table = "".join(f"<tr>{line}</tr>" for line in lines)
@@ -102,6 +103,10 @@ def _side_by_side(left: Table, right: Table) -> Iterator[KeyRow]:
         yield KeyRow("", "only in the model", family.pattern, family.count, str(family.info.shape))
 
 
+_CELL = "text-align:left;padding:.2em .6em"  # a widget brings no style of its own
+_ONE_DOT = re.compile(r"(?<!\.)\.(?!\.)")  # between two components; `{0..7}` has two dots and is one
+
+
 def _by_verdict(members: list[str], names: Mapping[str, str], left: Table, right: Table) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name in members:
@@ -117,7 +122,7 @@ def _by_verdict(members: list[str], names: Mapping[str, str], left: Table, right
 
 
 def _marked(text: str) -> str:
-    """A cell of HTML, escaped, its wrapper components in bold; only names may break into two lines."""
-    parts = [f"<b>{part}</b>" if part in WRAPPERS else part for part in escape(text).split(".")]
-    wrap = "" if len(parts) > 1 else ";white-space:nowrap"
-    return f'<td style="text-align:left{wrap}">{".".join(parts)}</td>'
+    """A cell of HTML, escaped, its wrapper components in bold; names break after a dot, two shapes between words."""
+    parts = [f"<b>{part}</b>" if part in WRAPPERS else part for part in _ONE_DOT.split(escape(text))]
+    wrap = "" if len(parts) > 1 or " and " in text else ";white-space:nowrap"
+    return f'<td style="{_CELL}{wrap}">{".<wbr>".join(parts)}</td>'

@@ -31,7 +31,10 @@ def test_partners_stand_on_one_line_with_the_wrapper_in_bold() -> None:
     assert (row.file, row.model) == (
         "module.pretrained.blocks.{0..7}.attn.qkv.weight", "pretrained.blocks.{0..7}.attn.qkv.weight",
     )  # fmt: skip
-    assert "<b>module</b>.pretrained.cls_token" in table._repr_html_()
+    assert "<b>module</b>.<wbr>pretrained.<wbr>cls_token" in table._repr_html_()
+    assert ".<wbr>{0..7}.<wbr>" in table._repr_html_(), (
+        "a long name breaks after a dot, and not inside a family's range"
+    )
     assert "183 under another name" in table.caption
 
 
