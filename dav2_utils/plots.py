@@ -53,7 +53,8 @@ class Picture:
 
     def to_html(self) -> str:
         """The picture and its alt text as one element, with nothing to fetch."""
-        return f'<img src="data:image/png;base64,{self._base64()}" alt="{escape(self.alt)}">'
+        source = f"data:image/png;base64,{self._base64()}"
+        return f'<img style="max-width:100%" alt="{escape(self.alt)}" src="{source}">'
 
     def _base64(self) -> str:
         return base64.b64encode(self.png).decode("ascii")

@@ -22,6 +22,7 @@ from .keytable import KeyRow, KeyTable, show_keys
 from .plots import Picture, show_depth
 
 LONGEST_SIDE = 1024  # pixels; an uploaded picture is made smaller than this
+_LEFT = "style='text-align:left;padding:.2em .6em'"
 MOST_ROWS = 400  # lines of a table; more would make the page slow
 
 
@@ -37,7 +38,10 @@ def keys_html(file: Any, model: Any, search: str = "", fold: bool = True, only_d
     if only_differences:
         rows = [row for row in rows if row.verdict != "same"]
     found = f" {len(rows)} of {len(shown.rows)} lines fit the search." if words or only_differences else ""
-    return replace(shown, rows=rows, caption=shown.caption + found)._repr_html_()
+    table = replace(shown, rows=rows, caption=shown.caption + found)._repr_html_()
+    # A window on the table, so that the controls above it stay in sight; with the focus, PageDown moves it.
+    style = "max-height:22em;overflow:auto"
+    return f'<div style="{style}" tabindex="0" role="region" aria-label="The names, side by side">{table}</div>'
 
 
 def _unfolded(left: Table, model: Any) -> KeyTable:
@@ -77,7 +81,9 @@ class Trial:
     def to_html(self) -> str:
         verdict = "✓ It loads." if self.loads else "✗ It does not load."
         rows = ("matched", str(self.matched)), ("missing", _some(self.missing)), ("unexpected", _some(self.unexpected))
-        table = "".join(f"<tr><th scope='row' style='text-align:left'>{k}</th><td>{v}</td></tr>" for k, v in rows)
+        table = "".join(
+            f"<tr><th scope='row' {_LEFT}>{label}</th><td {_LEFT}>{value}</td></tr>" for label, value in rows
+        )
         return f"<p><b>{verdict}</b></p><table>{table}</table>"
 
 
@@ -123,12 +129,14 @@ def load_for_real(file: Any, model: nn.Module, order: tuple[str, ...]) -> str:
 def depth_view(
     model: Any, picture: npt.NDArray[np.uint8], cmap: str, input_size: int, across: float, down: float
 ) -> tuple[Picture, str]:
-    """The depth map of a BGR picture, and the depth at one point (`across` and `down` from 0 to 1) in words."""
+    """The depth map of a BGR picture, and the depth at one point in words. The point (`across` and `down` from 0 to 1)
+    has a cross on the map."""
     depth = model.infer_image(picture, input_size=input_size)
     row, column = (min(int(part * side), side - 1) for part, side in zip((down, across), depth.shape, strict=True))
     value = float(depth[row, column])
     unit = "m" if model.max_depth is not None else "relative (larger is nearer)"
-    shown = show_depth(depth, max_depth=model.max_depth, image=picture, cmap=cmap)
+    point = (across, down)
+    shown = show_depth(depth, max_depth=model.max_depth, image=picture, title="depth", cmap=cmap, mark=point)
     return shown, f"At column {column}, row {row}: {value:.2f} {unit}."
 
 

@@ -81,6 +81,9 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
+CUT = "element => element.scrollWidth > element.clientWidth + 1"
+
+
 class Lesson:
     """One lesson, opened and run to its end; the page's uncaught errors are kept."""
 
@@ -141,6 +144,7 @@ def test_key_explorer(lesson: Lesson) -> None:
     box = lesson.widget()
     table = box.locator("table").last
     assert "{0..7}" in table.inner_text()
+    assert not box.evaluate(CUT), "the table is wider than its place"
     box.get_by_role("textbox").fill("blocks.3 qkv")
     box.get_by_text("Fold numbered names").click()
     lesson.page.wait_for_function(
@@ -160,6 +164,10 @@ def test_strip_playground_by_keyboard_alone(lesson: Lesson) -> None:
     lesson.page.keyboard.press("Space")
     box.get_by_text("It loads.").wait_for()
     lesson.page.keyboard.press("Tab")
+    lesson.page.keyboard.press("Space")  # in the other order
+    box.get_by_text("It does not load.").wait_for()
+    lesson.page.keyboard.press("Space")
+    box.get_by_text("It loads.").wait_for()
     lesson.page.keyboard.press("Tab")
     lesson.page.keyboard.press("Enter")
     box.get_by_text("All keys matched successfully").wait_for()
@@ -168,9 +176,13 @@ def test_strip_playground_by_keyboard_alone(lesson: Lesson) -> None:
 @opens("04_see_the_depth")
 def test_depth_viewer(lesson: Lesson) -> None:
     box = lesson.widget()
+    for shown in lesson.page.locator(".jp-OutputArea-output img").all():
+        assert (shown.get_attribute("alt") or "").count(" ") > 3, "a picture without alt text"
+    assert not box.locator("button.widget-upload").evaluate(CUT), "the button's label is cut off"
     picture = box.locator("img")
     before, point = picture.get_attribute("src"), box.get_by_text("At column").inner_text()
-    box.get_by_role("combobox").nth(2).select_option("magma")
+    box.get_by_role("button", name="magma").focus()
+    lesson.page.keyboard.press("Space")
     lesson.page.wait_for_function(
         "before => [...document.querySelectorAll('.widget-vbox img')].at(-1).src !== before", arg=before
     )

@@ -36,7 +36,7 @@ def test_the_same_input_gives_the_same_bytes_and_the_alt_text_travels_along() ->
     data, metadata = one._repr_mimebundle_()
     assert base64.b64decode(data["image/png"]) == one.png
     assert data["text/plain"] == metadata["image/png"]["alt"] == one.alt == str(one)
-    assert f' alt="{one.alt}">' in data["text/html"] and data["image/png"] in data["text/html"]
+    assert f' alt="{one.alt}"' in data["text/html"] and data["image/png"] in data["text/html"]
     assert "2.0 to 16.0 m" in one.alt and one.alt.startswith("street")
 
 
