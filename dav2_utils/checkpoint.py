@@ -162,7 +162,11 @@ class Checkpoint:
         return rows + [("note", note) for note in self.notes]
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{label}</th><td>{_escaped(text)}</td></tr>" for label, text in self._facts())
+        left = 'style="text-align:left"'  # JupyterLab puts cells to the right, which is for numbers
+        rows = "".join(
+            f'<tr><th scope="row" {left}>{label}</th><td {left}>{_escaped(text)}</td></tr>'
+            for label, text in self._facts()
+        )
         parts = [f"<b>{_escaped(str(self.file))}</b> {self.format}, {human(self.bytes)}<table>{rows}</table>"]
         for weights in self.sets:
             folded = "".join(_family_html(family) for family in families(weights.table)[:500])

@@ -8,8 +8,8 @@ of the library that raised the error decide (`signs`). Standard library only.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from html import escape
 from textwrap import fill
 from typing import Any
 
@@ -19,7 +19,7 @@ from .messages import Message, parse
 from .relations import RELATIONS, Lists, Reading
 from .signs import find_sign
 from .sizes import by_sizes
-from .verdict import printable
+from .verdict import markup, printable
 
 RULES = (*BEFORE, *RELATIONS, by_sizes, *AFTER)
 NOT_KNOWN = (
@@ -36,6 +36,7 @@ _APART = {
         {"not_a_checkpoint", "truncated_file"}
     ): "the first bytes (head -c 100 FILE) and the size beside the original's",
 }
+_LINK = re.compile(r"^more: (https://\S+)$")  # a cause's reference
 _LOOK = "the file itself: dav2 inspect FILE says what it is without running anything in it"
 
 
@@ -69,14 +70,14 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         if not self.causes:
-            return f"<div><p>? {escape(NOT_KNOWN)}</p></div>"
+            return f"<div><p>? {markup(NOT_KNOWN)}</p></div>"
         items = "".join(
-            f"<li><b>{escape(found.title)}</b> <code>{found.cause}</code><br>"
-            + "<br>".join(escape(printable(" ".join(row.split()))) for row in _rows(found))
+            f"<li><b>{markup(found.title)}</b> <code>{found.cause}</code><br>"
+            + "<br>".join(_LINK.sub(r'more: <a href="\1">\1</a>', markup(" ".join(r.split()))) for r in _rows(found))
             + "</li>"
             for found in self.causes
         )
-        apart = f"<p>To tell them apart: {escape(self.apart)}.</p>" if self.apart else ""
+        apart = f"<p>To tell them apart: {markup(self.apart)}.</p>" if self.apart else ""
         return f'<div role="note" aria-label="Why the weights did not load"><ol>{items}</ol>{apart}</div>'
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -123,22 +124,23 @@ class Diagnosis:
         return groups
 
     def _repr_html_(self) -> str:
-        head = f"<b>{_MARKS[self.verdict]} {_html(self.file or 'These weights')}</b>: {_html(_IN_WORDS[self.verdict])}."
+        name, words = self.file or "These weights", _IN_WORDS[self.verdict]
+        head = f"<b>{_MARKS[self.verdict]} {markup(name)}</b>: {markup(words)}."
         if self.expected:
             head += f" {self._fit()}."
         causes = "".join(
-            f"<li><details open><summary><b>{_html(c.title)}</b> <code>{_html(c.cause)}</code> {_html(c.detail)}"
-            f"</summary><p>Seen: {_html(c.evidence)}</p><p>Do: {_html(c.remedy)}</p></details></li>"
+            f"<li><details open><summary><b>{markup(c.title)}</b> <code>{markup(c.cause)}</code> {markup(c.detail)}"
+            f"</summary><p>Seen: {markup(c.evidence)}</p><p>Do: {markup(c.remedy)}</p></details></li>"
             for c in self.causes
         )
-        steps = "".join(f"<li>{_html(step)}</li>" for step in self.steps)
+        steps = "".join(f"<li>{markup(step)}</li>" for step in self.steps)
         remains = "".join(
-            f"<details><summary>{_html(title)}</summary><ul>"
-            + "".join(f"<li><code>{_html(row)}</code></li>" for row in rows)
+            f"<details><summary>{markup(title)}</summary><ul>"
+            + "".join(f"<li><code>{markup(row)}</code></li>" for row in rows)
             + "</ul></details>"
             for title, rows in self._remains(most=60)
         )
-        unknown = _html(", ".join(self.cannot_be_known))
+        unknown = markup(", ".join(self.cannot_be_known))
         return (
             f"<div><p>{head}</p>" + (f"<ol>{causes}</ol>" if causes else "")
             + (f"<p>Steps:</p><ol>{steps}</ol>" if steps else "") + remains
@@ -155,5 +157,6 @@ def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _html(value: Any) -> str:
-    return escape(printable(str(value)))
+def markup(value: Any) -> str:
+    """`value` as HTML: escaped, without control characters, and what stands between backticks as code."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(printable(str(value))))
