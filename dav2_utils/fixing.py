@@ -283,7 +283,7 @@ def fix_many(
         return [fix_file(given[0], output, **options)]
     root = Path(output) if output else None
     jobs = [(file, root and root / place) for path in given for file, place in _files(path, root, len(given) > 1)]
-    bar = tqdm(jobs, unit="file", file=sys.stderr, disable=len(jobs) < 2)
+    bar = tqdm(jobs, unit="file", file=sys.stderr, disable=len(jobs) < 2 or None)
     repairs = []
     for file, place in bar:
         bar.set_postfix_str(printable(file.name, 30))
