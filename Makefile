@@ -59,12 +59,12 @@ $(BIN)/pip$(EXE):
 # Root in a container must say so to Jupyter; without a screen there is no browser to open, so the address is printed,
 # and nothing else that does not warn.
 LAB_FLAGS = --log-level=WARN $(shell [ "$$(id -u)" = 0 ] && echo --allow-root) \
-  $(shell [ "$$(uname)" = Linux ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ] && \
-    echo --no-browser --LabApp.default_url=/lab/tree/00_start_here.ipynb)
+  $(shell [ "$$(uname)" = Linux ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ] && echo --no-browser)
 
+# From the root of the repository, since the lessons link to docs/, which a Jupyter started in notebooks/ cannot open.
 lab: .venv/lessons.stamp  ## the lessons, in JupyterLab
 	@echo "Starting JupyterLab. Where no browser opens, open the address below; Ctrl-C, twice, ends it."
-	@$(BIN)/jupyter lab $(LAB_FLAGS) $(ARGS) notebooks/00_start_here.ipynb
+	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_FLAGS) $(ARGS)
 
 test: .venv/test.stamp  ## the whole suite, every lesson executed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -115,7 +116,7 @@ SPOILED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a dead link": (lambda nb: spoil(nb, "recap", source="## Recap\n\n[x](nowhere.ipynb)"), "leads nowhere"),
     "a long cell": (lambda nb: spoil(nb, "scene", source="\n".join(["1"] * 21)), "21 lines"),
     "long cells": (lambda nb: [c.update(source="1\n" * 7) for c in nb.cells if c.cell_type == "code"], "median"),
-    "a wide line": (lambda nb: spoil(nb, "scene", source="x" * 111), "more than 110 characters"),
+    "a wide line": (lambda nb: spoil(nb, "scene", source="x" * 111), "more than 104 characters"),
     "no prose before": (lambda nb: spoil(nb, "models-why", cell_type="raw"), "no prose before"),
     "a random id": (lambda nb: spoil(nb, "scene", id="3f2a9b10"), "readable id"),
     "one id twice": (lambda nb: spoil(nb, "scene", id="models"), "readable id of its own"),
@@ -245,6 +246,15 @@ def test_the_map_and_the_readme_say_what_the_lessons_say() -> None:
     assert rows == {name: minutes for name, minutes in said.items() if name != ALL[0].stem}
     readme = (lesson_rules.ROOT / "README.md").read_text(encoding="utf-8")
     assert dict(re.findall(r"^\| \[\d\d\]\(notebooks/(\w+)\.ipynb\) \|.*\| (\d+) \|$", readme, re.M)) == said
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+def test_make_lab_serves_the_folder_that_the_links_lead_to() -> None:
+    """A Jupyter started in notebooks/ cannot open ../docs, to which lesson 00 links."""
+    said = subprocess.run(["make", "-n", "lab"], cwd=lesson_rules.ROOT, capture_output=True, text=True, check=True)
+    words = next(line for line in said.stdout.splitlines() if "jupyter lab" in line).split()
+    assert not [word for word in words if word.startswith("notebooks")], "a path makes its folder the root"
+    assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in words
 
 
 def test_the_readmes_picture_is_the_one_in_lesson_04() -> None:
