@@ -184,5 +184,5 @@ PATIENTS: dict[str, Patient] = {
     "13": Patient("It loads either way. Which weights are mine?",
                   _GITHUB + "open-mmlab/mmagic/issues/1439", "nasty", ("ema_copy",), _two_sets),
     "14": Patient("It loads without a word, and the depth is nonsense.",
-                  _GITHUB + "DepthAnything/Depth-Anything-V2/issues/100", "nasty", (), _silent),
+                  _GITHUB + "heyoeyo/muggled_dpt/issues/5", "nasty", (), _silent),
 }  # fmt: skip
