@@ -38,6 +38,8 @@ def keys_html(file: Any, model: Any, search: str = "", fold: bool = True, only_d
     if only_differences:
         rows = [row for row in rows if row.verdict != "same"]
     found = f" {len(rows)} of {len(shown.rows)} lines fit the search." if words or only_differences else ""
+    if fold and words and not rows:
+        found += " Unfolded, each name has a line of its own to be found in."
     table = replace(shown, rows=rows, caption=shown.caption + found)._repr_html_()
     # A window on the table, so that the controls above it stay in sight; with the focus, PageDown moves it.
     style = "max-height:22em;overflow:auto"

@@ -70,7 +70,12 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
     """Depth maps of `pictures` (BGR uint8, by name) or an uploaded one, by each of `models`; the depth at a point."""
     seen = dict(pictures)
     which, scene, cmap = (
-        ipywidgets.ToggleButtons(options=options, description=name, style={"button_width": "max-content"})
+        ipywidgets.ToggleButtons(
+            options=options,
+            description=name,
+            style={"button_width": "max-content"},
+            layout={"width": "max-content", "max_width": "100%"},
+        )
         for name, options in (("Weights", list(models)), ("Picture", list(seen)), ("Colours", list(COLOUR_MAPS[:3])))
     )
     size = ipywidgets.IntSlider(value=112, min=56, max=518, step=14, description="Input size", continuous_update=False)

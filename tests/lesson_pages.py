@@ -10,6 +10,7 @@ from lesson_rules import headings, minutes
 
 STYLE = """
 body{font:17px/1.55 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
+body{overflow-wrap:break-word}
 pre{font-size:14px;line-height:1.4;overflow:auto;max-height:28rem;padding:.6rem .8rem;margin:.4rem 0}
 code{font-size:.92em;background:#f2f2f2;padding:0 .2em}pre code{background:none;padding:0}
 .jp-CodeCell pre,.highlight pre{background:#f5f7f9;border-left:4px solid #7a8fa6}

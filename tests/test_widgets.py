@@ -25,6 +25,7 @@ def test_the_table_can_be_searched_folded_and_narrowed(latest: Path, tiny_model:
     folded = shown(views.keys_html(latest, tiny_model))
     assert "{0..7}.attn.qkv.weight" in folded and "other name" in folded
     found = shown(views.keys_html(latest, tiny_model, "blocks.3 QKV", fold=False))
+    assert "Unfolded, each name has a line" in views.keys_html(latest, tiny_model, "blocks.3 qkv")
     assert found.count("<tr>") == 3 and "2 of 183" in found and "blocks.3.attn" in found
     same = views.keys_html(tiny_model.state_dict(), tiny_model, only_differences=True)
     assert same.count("<tr>") == 1
