@@ -366,6 +366,10 @@ ERRORS: dict[str, tuple[str, Raise]] = {
     "newer format": ("version_skew", read(of_the_future)),
     "newer pickle": ("version_skew", lambda _folder: pickle.loads(b"\x80\x63N.")),
     "another optimizer": ("optimizer_mismatch", optimizer),
+    "an optimizer's state for a model": ("different_model", into(Net, lambda: torch.optim.AdamW(Net().parameters()).state_dict())),
+    "teacher and student": ("training_container", into(Net, lambda: under("teacher.", Net().state_dict()) | under("student.", Net().state_dict()))),
+    "other names under one wrapper": ("other_naming", into(lambda: nn.DataParallel(Net()), lambda: under("module.", Net(names=("a", "b")).state_dict()))),
+    "another network under a wrapper": ("different_model", into(Net, lambda: under("module.", nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).state_dict()))),
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from dav2_utils.archives import read_directory, read_record
+from dav2_utils.archives import ArchiveError, read_directory, read_record
 from dav2_utils.checkpoint import AmbiguousSets, Checkpoint, NotACheckpoint, NoWeights, PathError, inspect_file, select
 from dav2_utils.keys import TensorInfo
 
@@ -322,6 +322,43 @@ def test_npz_keras_and_other_programs_in_a_zip(tmp_path: Path) -> None:
     assert "w.npy" in str(refused(tmp_path / "a.npz"))
 
 
+def test_a_tar_archive_of_something_else(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "weights.pth", "w") as archive:
+        archive.add(__file__, "model.py")
+    assert "a tar archive: unpack it first" in str(refused(tmp_path / "weights.pth"))
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    torch.save(weights(), tmp_path / "a.pth")
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(PathError, match=r"cannot be read \(Permission denied\)"):
+        inspect_file(tmp_path / "a.pth")
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2, 3)
+
+
+def test_a_whole_model_in_the_oldest_format_brings_its_source_along(tmp_path: Path) -> None:
+    """Its class is no global there but a reference from outside the pickle, with the source beside it."""
+    model = Small()
+    found = saved(tmp_path / "a.pth", {"net": model}, _use_new_zipfile_serialization=False)
+    assert found.format == "torch-legacy" and found.table == table_by_torch(model.state_dict())
+
+
+@pytest.mark.parametrize("size", [b"J\xff\xff\xff\xff", b"\x88", b"\x8a\x08" + b"\xff" * 7 + b"\x7f"])
+def test_a_storage_of_impossible_size(size: bytes, tmp_path: Path) -> None:
+    storage = b"(U\7storagectorch\nFloatStorage\nU\x010U\3cpu" + size + b"tQ"
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02}U\x08a.weight" + storage + b"s.")
+    assert "no size" in str(refused(tmp_path / "a.pth"))
+
+
 def test_torchscript(tmp_path: Path) -> None:
     torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(str(tmp_path / "model.pth"))
     assert refused(tmp_path / "model.pth").format == "torchscript"
@@ -434,6 +471,29 @@ def test_a_directory_that_contradicts_the_archive(tmp_path: Path) -> None:
         archive.writestr("a/data.pkl", pickle.dumps({}))
         archive.writestr("a/data.pkl", pickle.dumps({"other": 1}))
     assert "two records" in str(refused(path))
+
+
+@pytest.mark.parametrize(
+    ("mark", "offset", "change", "words"),
+    [
+        (b"PK\1\2", 0, b"PK\7\7", "its directory is damaged"),
+        (b"PK\1\2", 10, b"\x0e\0", "packed in a way that torch does not write"),
+        (b"PK\3\4", 0, b"PK\7\7", "is not where the directory says"),
+        (b"PK\1\2", 28, b"\xff\xff", "its directory is damaged"),
+    ],
+)
+def test_an_archive_whose_headers_are_damaged(
+    mark: bytes, offset: int, change: bytes, words: str, tmp_path: Path
+) -> None:
+    torch.save(weights(), tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as archive, zipfile.ZipFile(tmp_path / "b.pth", "w") as small:
+        small.writestr("a/data.pkl", archive.read("a/data.pkl"))
+    content = bytearray((tmp_path / "b.pth").read_bytes())
+    at = content.index(mark) + offset
+    content[at : at + len(change)] = change
+    with pytest.raises(ArchiveError, match=words):
+        [record] = read_directory(io.BytesIO(content), len(content)).values()
+        read_record(io.BytesIO(content), record, 10_000)
 
 
 def test_a_repacked_archive_is_still_one(tmp_path: Path) -> None:
