@@ -189,7 +189,7 @@ def _with_outer_prefix(
     plain = {name: bare(name, tokens) for name in names}
     hits = len(target.intersection(names))
     off = _one_prefix(plain.values(), by_bare)
-    if off:
+    if off and hits < len(target):  # where nothing is missing, what lies under a prefix is a second set
         under = {name: by_bare.get(short.removeprefix(off)) for name, short in plain.items() if short.startswith(off)}
         landed = {name: there[0] for name, there in under.items() if there and len(there) == 1}
         covered = len(target.intersection(names).union(landed.values()))

@@ -69,6 +69,8 @@ CASES: dict[str, tuple[Any, Any, str, list[str], list[str]]] = {
     "another model": ({f"layer{i}.weight": ONE for i in range(9)}, "vits", "not repairable", ["different_model"], []),
     "teacher and student": (under("student.", VITS) | under("teacher.", VITS), "vits", "not repairable",
                             ["ema_copy"], []),
+    "EMA as an attribute": (under("module.", VITS | under("ema.", VITS)), None, "not repairable",
+                            ["wrapper_prefix", "ema_copy"], ["strip"]),
     "two of a name": ({"w": ONE, "module.w": ONE}, {"w": ONE}, "not repairable", ["duplicate_names"], []),
     "flat shards": ({"_fsdp_wrapped_module._flat_param": TensorInfo((99,))}, "vits", "not repairable",
                     ["wrapper_prefix", "flat_parameters"], ["strip"]),
