@@ -70,12 +70,7 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
     """Depth maps of `pictures` (BGR uint8, by name) or an uploaded one, by each of `models`; the depth at a point."""
     seen = dict(pictures)
     which, scene, cmap = (
-        ipywidgets.ToggleButtons(
-            options=options,
-            description=name,
-            style={"button_width": "max-content"},
-            layout={"width": "max-content", "max_width": "100%"},
-        )
+        ipywidgets.ToggleButtons(options=options, description=name, style={"button_width": "max-content"})
         for name, options in (("Weights", list(models)), ("Picture", list(seen)), ("Colours", list(COLOUR_MAPS[:3])))
     )
     size = ipywidgets.IntSlider(value=112, min=56, max=518, step=14, description="Input size", continuous_update=False)
@@ -93,19 +88,17 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
             drawn, words = views.depth_view(
                 models[which.value], seen[scene.value], cmap.value, size.value, across.value / 100, down.value / 100
             )
-        picture.value = drawn.to_html()
-        point.value = f"<p>{escape(which.value)} on {escape(scene.value)}, {cmap.value}. {words}</p>"
+        said = f"{escape(which.value)} on {escape(scene.value)}, {cmap.value}. {words}"
+        picture.value, point.value = drawn.to_html(), f"<p>{said}</p>"
 
     def take(change: Mapping[str, Any]) -> None:
         try:
-            content = views.uploaded(change["new"])
-            if content is not None:
+            if (content := views.uploaded(change["new"])) is not None:
                 seen["uploaded"] = views.decode(content)
-                if scene.value == "uploaded":  # another one in the place of the first: no control changes
+                again = scene.value == "uploaded"
+                scene.options, scene.value = list(seen), "uploaded"
+                if again:  # in the place of the first, so no control has changed
                     show()
-                else:
-                    scene.options = list(seen)
-                    scene.value = "uploaded"
         except CheckpointError as error:
             point.value = f"<p>✗ {escape(str(error))}</p>"
 
