@@ -18,6 +18,7 @@ from typing import Any
 from .keys import CheckpointError
 
 IMPORT_NAMES = {"opencv-python": "cv2"}  # where the package and the module are called differently
+STAND_INS = {"opencv-python": "opencv-python-headless"}  # the same module without the graphics library
 TROUBLESHOOTING = "docs/troubleshooting.md"
 CURE_GL = f"On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0 (see {TROUBLESHOOTING}, 'libGL')"
 
@@ -52,9 +53,8 @@ def check_environment() -> list[Check]:
 
 def _check(name: str, lowest: str, lessons_only: bool) -> Check:
     needed = f">={lowest}"
-    try:
-        found = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
+    found = _installed(name) or _installed(STAND_INS.get(name, name))
+    if found is None:
         cure = "pip install 'dav2_utils[lessons]'" if lessons_only else f"pip install '{name}{needed}'"
         return Check(name, "-", needed, "absent" if lessons_only else "missing", cure)
     if _numbers(found) < _numbers(lowest):
@@ -64,6 +64,13 @@ def _check(name: str, lowest: str, lessons_only: bool) -> Check:
     except Exception as error:  # whatever a broken installation raises is the finding
         return Check(name, found, needed, "broken", _cure_import(name, str(error)))
     return Check(name, found, needed, "ok")
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _cure_import(name: str, error: str) -> str:

@@ -1,5 +1,6 @@
 """One list of dependencies: pyproject.toml, the tested pins and environment.yml say the same."""
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -9,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from dav2_utils.environment import check_environment
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -84,6 +87,19 @@ def test_the_pip_part_of_environment_yml_installs(tmp_path: Path) -> None:
     code = "import dav2_utils, torch, cv2, jupyterlab; print(dav2_utils.ENCODERS['vits'].width)"
     done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "384"
+
+
+def test_check_takes_opencv_without_graphics_for_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = importlib.metadata.version
+
+    def headless(name: str) -> str:
+        if name == "opencv-python":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "5.0.0" if name == "opencv-python-headless" else version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", headless)
+    row = next(row for row in check_environment() if row.name == "opencv-python")
+    assert (row.verdict, row.found) == ("ok", "5.0.0")
 
 
 @pytest.fixture
