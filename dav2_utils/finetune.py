@@ -61,8 +61,19 @@ def train(plan: Plan) -> Path:
 
     Raises `CheckpointError` for weights or a folder that are not to be had, and where the processes cannot meet.
     """
-    torch.manual_seed(plan.seed)
     rank, world = _join()
+    try:
+        _train(plan, rank, world)
+    except BaseException:
+        if world == 1:  # the next training in this kernel meets anew; with others, leaving would wait for all of them
+            _part()
+        raise
+    _part()
+    return plan.output / "latest.pth"
+
+
+def _train(plan: Plan, rank: int, world: int) -> None:
+    torch.manual_seed(plan.seed)
     if rank == 0:
         plan.output.mkdir(parents=True, exist_ok=True)
     model = starting_model(plan).to(_device())
@@ -81,9 +92,6 @@ def train(plan: Plan) -> Path:
             checkpoint = {"model": wrapped.state_dict(), "optimizer": optimizer.state_dict()}
             with replacing(plan.output / "latest.pth", overwrite=True) as beside:
                 torch.save(checkpoint | {"epoch": epoch, "previous_best": best}, beside)
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
-    return plan.output / "latest.pth"
 
 
 def starting_model(plan: Plan) -> DepthAnythingV2:
@@ -157,6 +165,11 @@ def _join() -> tuple[int, int]:
                               "a port that nobody else uses", "Give torchrun --standalone, or another --master-port",
                               kind="port") from error  # fmt: skip
     return dist.get_rank(), dist.get_world_size()
+
+
+def _part() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _wrap(model: nn.Module) -> nn.Module:

@@ -192,9 +192,10 @@ def _with_outer_prefix(
     if off and hits < len(target):  # where nothing is missing, what lies under a prefix is a second set
         under = {name: by_bare.get(short.removeprefix(off)) for name, short in plain.items() if short.startswith(off)}
         landed = {name: there[0] for name, there in under.items() if there and len(there) == 1}
-        covered = len(target.intersection(names).union(landed.values()))
+        moved = [landed.get(name) or (plain[name].removeprefix(off) if name in under else name) for name in names]
+        covered = len(target.intersection(moved))
         if covered == len(target) or (len(landed) == len(under) and covered > max(hits, len(target) / 2)):
-            return [landed.get(name) or (plain[name].removeprefix(off) if name in under else name) for name in names]
+            return moved
     on = _one_prefix(by_bare, set(plain.values()))
     if on and len(by_bare) == len(names) == len(target) and not hits:
         added = [on + plain[name] for name in names]

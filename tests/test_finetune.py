@@ -145,6 +145,16 @@ def test_missing_weights(tmp_path: Path) -> None:
         train(Plan(tmp_path, weights=tmp_path / "nothing.safetensors"))
 
 
+def test_a_kernel_can_train_again_after_a_training_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetune, "_one_epoch", interrupted)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train(Plan(tmp_path))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows lets two programs share a port")
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.socket() as taken:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dav2_utils.architecture import table_for
@@ -126,6 +126,7 @@ def test_whatever_wraps_a_model_comes_off_and_on_again(names: list[str], sites: 
 
 
 @settings(max_examples=300, deadline=None)
+@example(["extra", "net.w"], ["w", "net.w"])  # a name that the target has is not moved onto another that it has
 @given(
     st.lists(st.lists(st.sampled_from(["module", "a", "_orig_mod", ""]), max_size=5).map(".".join), unique=True),
     st.none() | st.lists(st.lists(st.sampled_from(["module", "a", "b"]), max_size=4).map(".".join), unique=True),
