@@ -127,6 +127,7 @@ def test_truncated(latest: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ["depth", "nowhere.jpg", "--weights", "nowhere.pth"],
         ["diagnose", "{latest}", "--encoder", "vitx"],
         ["diagnose", "{latest}", "--encoder", "vits", "--against", "{latest}"],
+        ["diagnose", "{latest}", "--against", "nowhere.pth"],
         ["explain", "nowhere.txt"],
         ["fix"],
         ["unheard-of"],

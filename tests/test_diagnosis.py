@@ -111,6 +111,8 @@ def test_causes_and_steps(case: str) -> None:
     assert [step.do for step in found.steps] == steps
     assert all(one.evidence and one.remedy for one in found.causes)
     complete = found.expected == found.matched and not found.unexpected
+    if found.repairable:
+        assert len(found.rename) == found.matched, "every name of the target, once, and nothing besides"
     assert (verdict in ("loads", "repairable")) == (complete and bool(found.expected))
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["verdict"] == verdict
     assert len(str(found).splitlines()) <= 30 and max(map(len, str(found).splitlines())) < 700

@@ -155,6 +155,31 @@ def test_a_kernel_can_train_again_after_a_training_that_failed(tmp_path: Path, m
             train(Plan(tmp_path))
 
 
+@needs_torchrun
+def test_an_interrupted_cell_ends_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[subprocess.Popen[str]] = []
+    workers: list[int] = []
+
+    class Torchrun(subprocess.Popen):  # type: ignore[type-arg]
+        def terminate(self) -> None:
+            ended.append(self)
+            workers.extend(children(self.pid))
+            super().terminate()
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetune.subprocess, "Popen", Torchrun)
+    monkeypatch.setattr("builtins.print", interrupted)  # the first line of progress
+    with pytest.raises(KeyboardInterrupt):
+        make_checkpoint(tmp_path, epochs=1, steps=100_000)
+    monkeypatch.undo()
+    assert len(ended) == 1 and workers
+    ended[0].wait(60)
+    time.sleep(0.1)
+    assert not set(workers) & set(children(1)), "a process was left behind"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows lets two programs share a port")
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.socket() as taken:

@@ -110,6 +110,7 @@ def test_key_explorer_follows_its_controls(latest: Path, tiny_model: DepthAnythi
     first = box.children[-1].value
     controls(box)["Search"].value = "qkv"
     assert box.children[-1].value != first and "qkv" in box.children[-1].value
+    assert "other name" in first and "other name" not in widgets.key_explorer(latest).children[-1].value
 
 
 def test_strip_playground_from_failure_to_success(latest: Path, tiny_model: DepthAnythingV2) -> None:
