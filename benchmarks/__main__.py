@@ -33,17 +33,22 @@ SCRIPTS = {
 }
 
 
-def run(script: Path, options: list[str], folder: Path) -> list[Row]:
-    """The rows of one script; one row that is not measured where it fails."""
+def run(script: Path, options: list[str], folder: Path) -> list[Row] | None:
+    """The rows of one script; None where it fails. What it prints stands in `folder`, under its name."""
     rows, log = folder / f"{script.stem}.json", folder / f"{script.stem}.txt"
     rows.unlink(missing_ok=True)
     with log.open("w", encoding="utf-8") as out:
         words = [sys.executable, str(script), "--rows", str(rows), *options]
         status = subprocess.run(words, stdout=out, stderr=subprocess.STDOUT, check=False).returncode
-    if status == 0:
-        return read_rows(rows)
-    last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-    return [Row(script.stem, "at least", None, "", None, f"the script failed ({status}): {''.join(last)[:200]}")]
+        if status:
+            print(f"\nThe script ended with status {status}", file=out)
+    return None if status else read_rows(rows)
+
+
+def failure(name: str, folder: Path) -> Row:
+    said = (folder / f"{name}.txt").read_text(encoding="utf-8", errors="replace").split("\n")
+    last = " ".join([line for line in said if line.strip()][-2:])
+    return Row(name, "at least", None, "", None, f"it failed: {last[-200:]}")
 
 
 def cores() -> int:
@@ -64,14 +69,18 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(SCRIPTS)}")
     o.folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
+    broken = 0
     for number, name in enumerate(chosen := o.names or list(SCRIPTS), 1):
         print(f"[{number}/{len(chosen)}] {name} ...", end="", flush=True, file=sys.stderr)
         start = time.monotonic()
-        rows += run(HERE / f"{name}.py", SCRIPTS[name].split() if o.small else [], o.folder)
-        print(f" {time.monotonic() - start:.0f} s", flush=True, file=sys.stderr)
+        found = run(HERE / f"{name}.py", SCRIPTS[name].split() if o.small else [], o.folder)
+        broken += found is None
+        rows += found or [failure(name, o.folder)]
+        how = f"FAILED, {o.folder / name}.txt says why, after " if found is None else ""
+        print(f" {how}{time.monotonic() - start:.0f} s", flush=True, file=sys.stderr)
     small = " Small sizes: the figures say nothing about the goals." if o.small else ""
     print(f"{cores()} cores, Python {platform.python_version()}, torch {version('torch')}.{small}\n\n{table(rows)}")
-    return int(any(row.goal in SCRIPTS for row in rows))
+    return int(broken > 0)
 
 
 if __name__ == "__main__":

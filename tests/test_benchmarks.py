@@ -204,7 +204,8 @@ def test_a_script_that_fails_is_a_row_and_the_exit_status(tmp_path: Path, monkey
     monkeypatch.setattr(together, "HERE", tmp_path)
     monkeypatch.setattr(together, "SCRIPTS", {"broken": "", "missed": ""})
     assert together.main(["--folder", str(tmp_path / "made")]) == 1
-    said = capsys.readouterr().out
-    assert "| broken | - | - | the script failed (1): the disk is full | not measured |" in said
+    said, progress = capsys.readouterr()
+    assert "| broken | - | - | it failed: the disk is full The script ended with status 1 | not measured |" in said
+    assert "[1/2] broken ... FAILED" in progress and (tmp_path / "made" / "broken.txt").exists()
     assert "| a goal | at least 2 times | 1 times | beside | not reached |" in said
     assert together.main(["missed", "--folder", str(tmp_path / "made")]) == 0, "a goal that is missed is no failure"
