@@ -51,14 +51,18 @@ def read_directory(file: BinaryIO, size: int) -> dict[str, Record]:
     file.seek(place)
     data = file.read(length)
     found: dict[str, Record] = {}
+    names = set[str]()
     at = 0
     for _ in range(count):
         try:
             record, at = _entry(data, at)
         except (struct.error, IndexError) as error:
             raise ArchiveError("its directory is damaged") from error
-        if record.name in found:
+        if record.name.lower() in names:  # torch looks them up without regard to case
             raise ArchiveError(f"it has two records called {record.name[:80]!r}")
+        names.add(record.name.lower())
+        if record.method == 0 and record.packed != record.size:
+            raise ArchiveError(f"the record {record.name[:80]!r} is not packed and has two sizes")
         if record.start + _LOCAL.size + record.packed > place:
             raise ArchiveError(f"the record {record.name[:80]!r} reaches past the end of the data", cut=True)
         found[record.name] = record

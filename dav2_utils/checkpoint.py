@@ -170,8 +170,8 @@ class Checkpoint:
         parts = [f"<b>{_escaped(str(self.file))}</b> {self.format}, {human(self.bytes)}<table>{rows}</table>"]
         for weights in self.sets:
             folded = "".join(_family_html(family) for family in families(weights.table)[:500])
-            parts.append(f"<details><summary>{_escaped(_place(weights))}: {_totals(weights.table)}</summary>{folded}"
-                         "</details>")  # fmt: skip
+            title = _escaped(_place(weights)) + _escaped(f": {_totals(weights.table)}")
+            parts.append(f"<details><summary>{title}</summary>{folded}</details>")
         return f'<div class="dav2-checkpoint">{"".join(parts)}</div>'
 
 

@@ -7,6 +7,7 @@ the command found (its `--help` says what), 2 a usage error, 4 no checkpoint or 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from .architecture import ENCODERS
 from .impostors import SUFFIXES
 from .keys import CheckpointError
 
+MOST_PIXELS = 2**26  # of a picture; OpenCV itself takes sixteen times as many, and then 5 GB of memory
+LONGEST_TEXT = 2**25  # bytes; a pipe can be endless
 USAGE_KINDS = ("usage", "unknown_encoder", "several sets")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a report.")
 encoder_option = click.option(
@@ -32,10 +35,9 @@ select_option = click.option("--select", metavar="SET", help="Which set of weigh
 
 def emit(value: Any, as_json: bool) -> None:
     """Print `value`: its `to_dict()` as JSON, or itself as a report."""
+    # in ASCII: whatever the terminal can show, and with no control characters in it, this stays JSON
     click.echo(
-        json.dumps(value if isinstance(value, dict) else value.to_dict(), allow_nan=False)  # ASCII, for any terminal
-        if as_json
-        else str(value)
+        json.dumps(value if isinstance(value, dict) else value.to_dict(), allow_nan=False) if as_json else str(value)
     )
 
 
@@ -101,7 +103,11 @@ def explain(textfile: Any, as_json: bool) -> int:
 
     if textfile.isatty():
         click.echo("Paste the error, then press Ctrl-D (Windows: Ctrl-Z and Enter).", err=True)
-    found = run(textfile.read().decode("utf-8", errors="replace"))
+    text = textfile.read(LONGEST_TEXT + 1)
+    if len(text) > LONGEST_TEXT:
+        raise CheckpointError(f"This text has more than {LONGEST_TEXT:,} bytes", "an error, and a log around it",
+                              "Give its end: tail -n 400 LOG | dav2 explain", kind="usage")  # fmt: skip
+    found = run(text.decode("utf-8", errors="replace"))
     emit(found, as_json)
     return 0 if found.causes else 1
 
@@ -161,6 +167,7 @@ def depth(
     images: tuple[Path, ...], weights: str, encoder: str | None, max_depth: float | None, as_json: bool, **options: Any
 ) -> int:
     """Depth maps of IMAGEs: STEM.depth.npy (float32) and STEM.depth.png (to look at)."""
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
     from .pictures import write_depth_maps
     from .repair import load_model
 
@@ -171,7 +178,7 @@ def depth(
     else:
         for result in results:
             scale = f"({result['unit']}, {result['min']:.3g} to {result['max']:.3g})" if "error" not in result else ""
-            click.echo(result.get("error") or f"{result['source']} -> {result['picture']} {scale}")
+            click.echo(printable(result.get("error") or f"{result['source']} -> {result['picture']} {scale}"))
     return int(any("error" in result for result in results))
 
 
@@ -243,6 +250,7 @@ def error_report(error: Exception) -> dict[str, Any]:
     """One error as JSON; for something that is no checkpoint, with its `format`."""
     kind = "usage" if isinstance(error, click.UsageError) else getattr(error, "kind", type(error).__name__)
     message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    message = message or "This needs more memory than there is. Use a machine with more, or a smaller file."
     report: dict[str, Any] = {"error": {"kind": kind, "message": message}}
     if hasattr(error, "format"):
         report = {"file": str(getattr(error, "path", "")), "format": error.format, **report}
@@ -261,11 +269,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Abort:
         click.echo("Stopped; what was not finished was not written.", err=True)
         status = 130
-    except (CheckpointError, click.ClickException, OSError) as error:
+    except (CheckpointError, click.ClickException, OSError, MemoryError) as error:
         status = exit_status(error)
         report = error_report(error)
-        click.echo(json.dumps(report)) if "--json" in words else click.echo(
-            f"dav2: {report['error']['message']}", err=True
+        as_json = "--json" in words[: words.index("--")] if "--" in words else "--json" in words
+        click.echo(json.dumps(report)) if as_json else click.echo(
+            "\n".join(map(printable, f"dav2: {report['error']['message']}".split("\n"))), err=True
         )
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from .checkpoint import Checkpoint, NotACheckpoint, PathError, human, inspect_fi
 from .diagnosis import Diagnosis, diagnose
 from .impostors import SUFFIXES, printable
 from .keys import CheckpointError
-from .reading import facts_path, read_facts, read_set, read_tensors, tensors_in, walk
+from .reading import as_seen, facts_path, read_facts, read_set, read_tensors, tensors_in, walk
 from .stripping import StateDict, compact, renamed
 from .verdict import Step
 from .writing import (
@@ -119,8 +120,14 @@ def fix_file(
         wish = _Wish(target, kind, in_place, keep_training_state, select, max_depth, dry_run, force,
                      must_write=bool(output) or max_depth is not None or _changes_format(opened, kind))  # fmt: skip
         return _fix(opened, diagnose(opened, encoder or against, select), wish)
-    except (NotACheckpoint, WriteError, OSError) as error:
+    except (NotACheckpoint, WriteError) as error:
         return Repair(str(source), "failed", reason=str(error))
+    except OSError as error:
+        found = f"{error.filename or source}: {error.strerror or error}"
+        do = "Look at the path of the new file, its length included, and at the permissions; --output gives another"
+        return Repair(str(source), "failed", reason=str(WriteError(found, do=do)))
+    except MemoryError:
+        return Repair(str(source), "failed", reason=str(WriteError("This needs more memory than there is")))
     except CheckpointError as error:
         return Repair(str(source), "refused", reason=str(error))
 
@@ -179,6 +186,8 @@ def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
         return done
     done.target = str(wish.target)
     if wish.target.exists() and not wish.in_place:
+        if not wish.target.is_file():
+            raise AlreadyThere(wish.target, "It is no file; use --output for another place")
         if wish.target.samefile(opened.file):
             raise AlreadyThere(wish.target, "It is the source itself: use --in-place, which keeps a backup")
         if not wish.force:
@@ -187,6 +196,9 @@ def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
         return replace(done, status="would fix")
     facts = read_facts(opened) | _facts(diagnosis, steps, wish.max_depth, opened.file.name)
     wish.target.parent.mkdir(parents=True, exist_ok=True)
+    if wish.format == "pth":
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(facts_path(wish.target))  # a name that is too long says so now, and not when half is written
     result = _write(opened, diagnosis, wish, facts)
     return replace(done, status="fixed", identical=True, **result)
 
@@ -217,7 +229,7 @@ def _write(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish, facts: dict[st
     path = diagnosis.path
     if wish.keep_training_state:
         content = read_tensors(opened)
-        state = renamed(walk(content, path), diagnosis.rename)
+        state = renamed(as_seen(walk(content, path), opened, path), diagnosis.rename)
         whole = _put(content, path, state)
     else:
         whole = state = compact(renamed(read_set(opened, path), diagnosis.rename))
@@ -264,7 +276,7 @@ def _put(content: Any, path: tuple[str, ...], state: StateDict) -> Any:
         return type(content)(
             _put(value, path[1:], state) if str(place) == path[0] else value for place, value in enumerate(content)
         )
-    return {name: _put(value, path[1:], state) if str(name) == path[0] else value for name, value in content.items()}
+    return {name: _put(content[name], path[1:], state) if str(name) == path[0] else content[name] for name in content}
 
 
 def fix_many(
@@ -282,15 +294,29 @@ def fix_many(
     if len(given) == 1 and not given[0].is_dir():
         return [fix_file(given[0], output, **options)]
     root = Path(output) if output else None
+    for path in given:
+        if root and path.is_dir() and _inside(path, root):
+            raise CheckpointError(f"The results of {path} would lie among its own files", "a folder of their own",
+                                  f"Leave out --output to have each beside its source; or give {path / 'fixed'}",
+                                  kind="usage")  # fmt: skip
     jobs = [(file, root and root / place) for path in given for file, place in _files(path, root, len(given) > 1)]
     bar = tqdm(jobs, unit="file", file=sys.stderr, disable=len(jobs) < 2 or None)
     repairs = []
+    written = set[Path]()
     for file, place in bar:
         bar.set_postfix_str(printable(file.name, 30))
         kind = options.get("format")
         target = place.with_name(f"{stem(place)}.{kind}") if place and kind else place
-        repairs.append(fix_file(file, target, **options))
+        # --force is for what was there before, not for the result of another file of this run
+        mine = target or beside(file, kind or ("safetensors" if file.suffix == ".safetensors" else "pth"))
+        force = bool(options.get("force")) and mine not in written
+        repairs.append(fix_file(file, target, **options | {"force": force}))
+        written.add(mine)
     return repairs
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _files(path: Path, output: Path | None, several: bool) -> Iterator[tuple[Path, Path]]:
@@ -301,7 +327,6 @@ def _files(path: Path, output: Path | None, several: bool) -> Iterator[tuple[Pat
     for file in sorted(path.rglob("*")):
         if file.name == ".metadata" and file.is_file():  # torch.distributed.checkpoint: the folder is the checkpoint
             yield file.parent, Path(file.parent.name)
-        inside = output is not None and file.resolve().is_relative_to(output.resolve())
-        ours = ".fixed." in file.name or file.name.startswith(".") or inside
-        if file.suffix in SUFFIXES and file.is_file() and not ours:
+        ours = ".fixed." in file.name or file.name.startswith(".")
+        if file.suffix in SUFFIXES and not ours and file.is_file() and not (output and _inside(file, output)):
             yield file, (Path(path.resolve().name) if several else Path()) / file.relative_to(path)

@@ -16,9 +16,11 @@ from .archives import ArchiveError, Record, read_directory, read_record
 from .impostors import PathError, a_folder, by_content, damaged, foreign, known, other_zip, plain_pickle
 from .keys import BYTES_PER_ELEMENT, Table, TensorInfo
 from .pickles import Pickle, PickleError, read_pickle
+from .placeholders import MOST_DIMENSIONS
 
 LARGEST_PICKLE = 64 * 2**20  # bytes; a ViT-L training file has 0.3 MB of them
 LARGEST_HEADER = 100_000_000  # bytes; the format's own limit
+MOST_PARTS = 6_000_000  # of a header, each of which takes a hundred bytes when read; a tensor has about eight
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # what torch.save wrote first, before torch 1.6
 
 _SAFETENSORS = {
@@ -142,8 +144,11 @@ def _read_safetensors(path: Path, file: BinaryIO, size: int, length: int) -> Con
     if 8 + length > size:
         raise damaged(path, f"Its header should have {length:,} bytes, and the file has {size:,}", True)
     file.seek(8)
+    text = file.read(length)
+    if sum(map(text.count, (b",", b"{", b"["))) > MOST_PARTS:
+        raise damaged(path, "It begins like a safetensors file, but its header has too many parts", False)
     try:
-        header = json.loads(file.read(length), object_pairs_hook=_no_twice, parse_constant=str)
+        header = json.loads(text, object_pairs_hook=_no_twice, parse_constant=str)
         facts = {str(name): str(value)[:10_000] for name, value in header.pop("__metadata__", {}).items()}
         table, needed = _check_header(header)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -167,6 +172,8 @@ def _check_header(header: dict[str, Any]) -> tuple[Table, int]:
     table: Table = {}
     for name, entry in header.items():
         shape, (begin, end) = entry["shape"], entry["data_offsets"]
+        if len(shape) > MOST_DIMENSIONS:
+            raise ValueError(f"{name[:80]!r} has {len(shape):,} dimensions")
         if not all(type(number) is int and 0 <= number < 2**62 for number in (*shape, begin, end)):
             raise ValueError(f"{name[:80]!r} has a size that is no size")
         kind = str(entry["dtype"])[:20]

@@ -76,7 +76,7 @@ def parse(text: str) -> Message:
     message.model_class = classes[-1].rpartition(".")[2] if classes else ""
     message.missing, message.unexpected, ended = _lists(body)
     message.size_mismatch, sizes_ended = _sizes(body)
-    message.unexpected += [name for name in _ONE_UNEXPECTED.findall(body) if name not in message.unexpected]
+    message.unexpected = list(dict.fromkeys([*message.unexpected, *_ONE_UNEXPECTED.findall(body)]))
     message.key_errors = [
         name for name in _KEY_ERROR.findall(body) if not name.startswith(("unexpectedkey", "missing"))
     ]

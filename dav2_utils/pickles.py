@@ -124,10 +124,10 @@ class _Machine:
         name = maker.dotted if isinstance(maker, Global) else ""
         if name == "torch._tensor._rebuild_from_type_v2" and args[0].dotted != name:
             return self.call(args[0], args[2])
+        self.copied += sum(len(arg) for arg in args if isinstance(arg, (str, bytes, list, tuple, dict)))
+        if self.copied > MOST_STEPS + len(self.data):  # one large value, copied again and again, here or by torch
+            raise PickleError("it makes too much out of too little")
         if name in REBUILD and len(args) < 20:
-            self.copied += sum(len(arg) for arg in args if isinstance(arg, (str, list, tuple, dict)))
-            if self.copied > MOST_STEPS + len(self.data):  # one large value, copied again and again
-                raise PickleError("it makes too much out of too little")
             return REBUILD[name](*args)
         if name in _MAKERS:
             return Made(args[0], args)

@@ -17,26 +17,39 @@ if TYPE_CHECKING:
     from .model import DepthAnythingV2
 
 
+LARGEST_FILE = 2**30  # bytes
+
+
 def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     """The picture at `path` as BGR uint8, shape (H, W, 3), the form that `infer_image` takes.
 
     Raises `CheckpointError`: kind `usage` when nothing is there, `not a picture` when OpenCV cannot decode it.
     """
-    cv2 = import_cv2()
     path = Path(path)
     if not path.is_file():
         found = f"{path.name!r} is a folder" if path.is_dir() else f"There is no {path.name!r} in that folder"
         raise CheckpointError(found, "a picture (JPEG, PNG, ...)", "Look at the path", kind="usage")
     # Read here and not by cv2.imread, which cannot open non-ASCII paths on Windows and only warns.
-    picture = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    size = path.stat().st_size
+    picture = decoded(np.fromfile(path, dtype=np.uint8)) if size <= LARGEST_FILE else None
     if picture is None:
         raise CheckpointError(
-            f"{path.name!r} ({path.stat().st_size} bytes) does not decode as a picture",
-            "a picture that OpenCV reads (JPEG, PNG, WebP, TIFF, BMP)",
-            "Open it in a viewer; convert it, or copy it again if it is cut off",
+            f"{path.name!r} ({size} bytes) does not decode as a picture",
+            "a picture that OpenCV reads (JPEG, PNG, WebP, TIFF, BMP), of a size that it takes",
+            "Open it in a viewer; convert it, make it smaller, or copy it again if it is cut off",
             kind="not a picture",
         )
-    return np.asarray(picture, dtype=np.uint8)
+    return picture
+
+
+def decoded(content: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
+    """The bytes of a picture file as BGR uint8; None where OpenCV cannot, or the picture is too large."""
+    cv2 = import_cv2()
+    try:
+        picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    except (cv2.error, MemoryError):  # a picture of 60,000 by 60,000 takes a hundred bytes
+        return None
+    return None if picture is None else np.asarray(picture, dtype=np.uint8)
 
 
 def write_depth_maps(
@@ -65,6 +78,9 @@ def write_depth_maps(
 def _write_one(model: DepthAnythingV2, image: Path, stem: Path, input_size: int) -> dict[str, Any]:
     cv2 = import_cv2()
     depth = model.infer_image(read_picture(image), input_size)
+    if not np.isfinite(depth).all():
+        raise CheckpointError("These weights give depths that are no numbers (NaN or infinite)", "finite weights",
+                              "The training may have diverged: take an earlier checkpoint")  # fmt: skip
     stem.parent.mkdir(parents=True, exist_ok=True)
     near = -depth if model.max_depth is not None else depth
     span = float(near.max() - near.min()) or 1.0

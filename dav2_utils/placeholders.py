@@ -7,6 +7,8 @@ says it is. Sources: torch/_utils.py and torch/serialization.py. Standard librar
 
 from __future__ import annotations
 
+import math
+import re
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -105,7 +107,20 @@ class OtherKey:
 def put_into(target: dict[Any, Any], names: list[Any], values: list[Any]) -> None:
     for name, value in zip(names, values, strict=True):
         plain = type(name) in (str, bool) or name is None or (type(name) is int and abs(name) < 2**32)
+        if not plain and _costly(name):
+            raise BadTensor("a dictionary with a key that would take for ever to look up")
         target[name if plain else OtherKey()] = value
+
+
+def _costly(key: Any) -> bool:
+    """Whether a dictionary of Python's own, as torch makes one, would hash or compare for ever with this key."""
+    left, parts = 1_000, [key]
+    while parts and left:
+        part, left = parts.pop(), left - 1
+        if type(part) is int and abs(part) >= 2**60:  # from 2**61 - 1 on, whole numbers have hashes in common
+            return True
+        parts += part[:left] if isinstance(part, tuple) else ()
+    return not left
 
 
 def as_dict(names: list[Any], values: list[Any]) -> dict[Any, Any]:
@@ -137,7 +152,20 @@ def _whole(number: Any) -> int:
 def _shape(size: Any) -> tuple[int, ...]:
     if len(size) > MOST_DIMENSIONS:
         raise BadTensor(f"a tensor of {len(size):,} dimensions")
-    return tuple(map(_whole, size))
+    shape = tuple(map(_whole, size))
+    if math.prod(shape) >= 2**63:
+        raise BadTensor("a tensor with more numbers in it than torch can count")
+    return shape
+
+
+def _dtype(dtype: Any) -> str:
+    """The short name of one of torch's dtypes; it is shown to people, so it must look like one."""
+    if not isinstance(dtype, Global) or dtype.module != "torch" or not _DTYPE.fullmatch(dtype.name):
+        raise BadTensor("a tensor of an unknown dtype")
+    return dtype.name
+
+
+_DTYPE = re.compile(r"[a-z][a-z0-9_]{1,30}")
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: str) -> Tensor:
@@ -159,7 +187,7 @@ def _typed(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Ten
 
 def _untyped(storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any,
              *rest: Any) -> Tensor:  # fmt: skip
-    return _tensor(storage, offset, size, stride, dtype.name)
+    return _tensor(storage, offset, size, stride, _dtype(dtype))
 
 
 def _sparse(layout: Any, data: Any) -> Tensor:
@@ -169,7 +197,7 @@ def _sparse(layout: Any, data: Any) -> Tensor:
 
 
 def _meta(dtype: Any, size: Any, *rest: Any) -> Tensor:
-    return Tensor(TensorInfo(_shape(size), dtype.name))
+    return Tensor(TensorInfo(_shape(size), _dtype(dtype)))
 
 
 def _elsewhere(kind: str, shape: tuple[int, ...], dtype: str) -> Tensor:
@@ -183,7 +211,7 @@ def _subclass(kind: Any, dtype: Any, size: Any, *rest: Any) -> Tensor:
 
 
 def _from_numpy(array: Any, dtype: Any, *rest: Any) -> Tensor:
-    return Tensor(TensorInfo(_shape(array.state[1]), dtype.name))
+    return Tensor(TensorInfo(_shape(array.state[1]), _dtype(dtype)))
 
 
 def _same(data: Any, *rest: Any) -> Any:
@@ -202,10 +230,16 @@ def _encoded(text: Any, encoding: Any = "") -> Any:
     return text.encode("latin-1")  # the only encoding that pickle itself writes, for bytes in protocol 2
 
 
+def _bytearray(content: Any = b"", encoding: Any = "") -> Any:
+    if not isinstance(content, (str, bytes)):
+        raise BadTensor("bytes by their number alone, which pickle never writes")
+    return content
+
+
 def _number(dtype: Any, data: Any = None) -> Any:
     """A NumPy scalar: its value, where it is an ordinary number."""
     code = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I",
-            "u2": "H", "u1": "B", "b1": "?"}.get(("" + dtype.args[0]).lstrip("<|="))  # fmt: skip
+            "u2": "H", "u1": "B", "b1": "?"}.get(("" + dtype.args[0])[:4].lstrip("<|="))  # fmt: skip
     order = ">" if isinstance(dtype.state, tuple) and dtype.state[1] == ">" else "<"
     if code and isinstance(data, bytes) and len(data) == struct.calcsize(code):
         return struct.unpack(order + code, data)[0]
@@ -229,6 +263,8 @@ REBUILD: dict[str, Callable[..., Any]] = {
     "collections.defaultdict": lambda *rest: {},
     "collections.Counter": _counter,
     "_codecs.encode": _encoded,
+    "builtins.bytearray": _bytearray,
+    "__builtin__.bytearray": _bytearray,
     "numpy.core.multiarray.scalar": _number,
     "numpy._core.multiarray.scalar": _number,
 }

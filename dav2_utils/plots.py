@@ -174,7 +174,7 @@ def _figure(width: float, height: float) -> Figure:
 
 def _paint(axis: Any, pixels: Array, title: str, **options: Any) -> Any:
     """Pixels without axes; small ones as the squares that they are, which also keeps the file small."""
-    axis.set_title(title, fontsize=10)
+    axis.set_title(title, fontsize=10, parse_math=False)  # a name with a dollar in it is a name
     axis.set_axis_off()
     return axis.imshow(pixels, interpolation="nearest" if max(pixels.shape) < 400 else None, **options)
 

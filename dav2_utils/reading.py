@@ -6,6 +6,7 @@ import contextlib
 import json
 import pickle
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .weightsets import find_sets
 
 # Windows lets nobody replace a file that is mapped, and --in-place replaces what it has just read: there, memory it is.
 _MAPPED = sys.platform != "win32"
+MOST_FACTS = 2**20  # bytes of NAME.json; we write a few hundred
 _OF_ONE_FILE = ("bytes", "fingerprint", "format")  # true of the file that they were written for, and of no other
 
 
@@ -54,6 +56,9 @@ def read_tensors(opened: Checkpoint) -> Any:
         ) from error
     except OSError:
         raise
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"torch cannot open {str(opened.file)!r}", "a name in UTF-8, with its folders",
+                              "Rename the file or the folder that it is in") from error  # fmt: skip
     except Exception as error:  # a damaged file makes torch fail in any way one can think of
         what = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{opened.file} cannot be read: {what}", do="Download or copy it again") from error
@@ -70,13 +75,26 @@ def read_set(opened: Checkpoint, path: tuple[str, ...]) -> Mapping[str, torch.Te
         found = _read_beside_the_pickle(opened, path) if opened.format == "torch-zip" else {}
         if not found:
             raise
-    table = next(weights.table for weights in opened.sets if weights.path == path)
-    for name, info in table.items():
-        tensor = found.get(name)
+    return as_seen(found, opened, path)
+
+
+def as_seen(found: Mapping[str, Any], opened: Checkpoint, path: tuple[str, ...]) -> Mapping[str, torch.Tensor]:
+    """`found`, as far as `inspect_file` saw it under `path`, and plain: what else a file hangs on a tensor is left.
+
+    Raises `CheckpointError` when that is no longer what is there.
+    """
+    seen: OrderedDict[str, torch.Tensor] = OrderedDict()
+    for name, info in next(weights.table for weights in opened.sets if weights.path == path).items():
+        tensor = found[name] if name in found else None  # noqa: SIM401 - what a file puts into it can hide its `get`
         if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != info.shape:
             raise CheckpointError(f"{opened.file} changed while it was read, or is made to mislead: {name!r} is not "
                                   f"what it was", do="Download or copy it again")  # fmt: skip
-    return found
+        if tensor.is_meta:
+            raise CheckpointError(f"{opened.file} has the shape of {name!r} and no numbers for it",
+                                  do="Save the state dict anew, from a model that is on no meta device")  # fmt: skip
+        seen[name] = torch.Tensor.detach(tensor)
+    seen._metadata = getattr(found, "_metadata", None)  # type: ignore[attr-defined]
+    return seen
 
 
 class _Located(TensorInfo):
@@ -148,16 +166,19 @@ def walk(content: Any, path: tuple[str, ...]) -> Any:
     return content
 
 
-def tensors_in(content: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor in nested dictionaries, lists and tuples, with the path to it."""
-    if isinstance(content, torch.Tensor):
-        yield path, content
-    elif isinstance(content, Mapping):
-        for name, value in content.items():
-            yield from tensors_in(value, f"{path}/{name}")
-    elif isinstance(content, (list, tuple)):
-        for place, value in enumerate(content):
-            yield from tensors_in(value, f"{path}/{place}")
+def tensors_in(content: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor in nested dictionaries, lists and tuples, with a path to it; each container is entered once."""
+    entered = set[int]()
+    left = [("", content)]
+    while left:
+        path, value = left.pop()
+        if isinstance(value, torch.Tensor):
+            yield path, value
+        elif isinstance(value, (Mapping, list, tuple)) and id(value) not in entered:
+            entered.add(id(value))
+            # by index: what a file puts into an OrderedDict can hide its methods
+            inner = ((name, value[name]) for name in value) if isinstance(value, Mapping) else enumerate(value)
+            left += [(f"{path[-200:]}/{str(name)[:200]}", entry) for name, entry in inner]
 
 
 def facts_path(path: Path) -> Path:
@@ -176,12 +197,15 @@ def read_facts(opened: Checkpoint) -> dict[str, Any]:
         if opened.format == "safetensors":
             facts = {name: _plain(text) for name, text in opened.facts.items()}
         else:
-            facts = json.loads(facts_path(opened.file).read_text(encoding="utf-8"))
+            notes = facts_path(opened.file)
+            if not notes.is_file() or notes.stat().st_size > MOST_FACTS:  # a pipe or a device would never end
+                return {}
+            facts = json.loads(notes.read_text(encoding="utf-8"))
             if not isinstance(facts, dict) or facts.get("bytes") != opened.bytes:
                 return {}
     facts = {name: fact for name, fact in facts.items() if name not in _OF_ONE_FILE}
     depth = facts.get("max_depth")
-    if isinstance(depth, bool) or not (isinstance(depth, (int, float)) and 0 < depth < float("inf")):
+    if isinstance(depth, bool) or not (isinstance(depth, (int, float)) and 0 < depth <= sys.float_info.max):
         facts.pop("max_depth", None)
     return facts
 

@@ -7,8 +7,10 @@ renamed parts, damaged and doubled names. A rule gives its reading or None. Stan
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import NamedTuple
 
 from .keys import WRAPPERS, bare, wrappers_in
@@ -170,19 +172,17 @@ def _renamed(lists: Lists) -> Reading | None:
     """Most names of both lists have a twin on the other side that differs in one component."""
     if not (lists.missing and lists.unexpected) or lists.sizes:
         return None
-    places: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-    for name in lists.missing:
-        for rest, part in _without_one(name):
-            places.setdefault(rest, []).append((name, part))
+    places, others = _gaps(lists.missing), _gaps(lists.unexpected)
     pairs: Counter[tuple[str, str]] = Counter()
     twins: tuple[set[str], set[str]] = set(), set()
-    for name in lists.unexpected:
-        for rest, part in _without_one(name):
-            for other, new in places.get(rest, ()):
-                if not (part.isdigit() and new.isdigit()):
-                    pairs[_family(part), _family(new)] += 1
-                    twins[0].add(other)
-                    twins[1].add(name)
+    for gap in places.keys() & others.keys():
+        if len(places[gap]) * len(others[gap]) > _MOST_WORDS:
+            continue  # hundreds of words in one place are no renaming, and trying all pairs would take for ever
+        for (part, theirs), (new, mine) in product(others[gap].items(), places[gap].items()):
+            if not part == new == "#":
+                pairs[part, new] += len(theirs) * len(mine)
+                twins[0].update(mine)
+                twins[1].update(theirs)
     if not pairs or 5 * len(twins[0]) < 2 * len(lists.missing) or 5 * len(twins[1]) < 2 * len(lists.unexpected):
         return None
     (old, new), count = pairs.most_common(1)[0]
@@ -191,17 +191,34 @@ def _renamed(lists: Lists) -> Reading | None:
                    f"{len(twins[0])} of {len(lists.missing)} missing names have such a twin", whole)  # fmt: skip
 
 
+_MOST_WORDS = 2_500
+
+
+def _gaps(names: list[str]) -> dict[tuple[str, ...], dict[str, list[str]]]:
+    """The names by what they are with one component left out, and then by the family of that component."""
+    found: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for name in names:
+        for rest, part in _without_one(name):
+            found.setdefault(rest, {}).setdefault(_family(part), []).append(name)
+    return found
+
+
 def _damaged(lists: Lists) -> Reading | None:
     """Names that begin in the middle of a word of the model's own names, or scalars where a tensor is expected."""
-    cut = [
-        u for u in lists.unexpected if any(m.endswith(u) and m != u and m[-len(u) - 1] != "." for m in lists.missing)
-    ]
+    backwards = sorted(name[::-1] for name in lists.missing)
+    cut = [name for name in lists.unexpected if _cut_off(name[::-1], backwards)]
     if cut and 2 * len(cut) >= len(lists.unexpected):
         return Reading("damaged_names", "a fixed number of characters was cut off", sample(cut))
     scalars = [name for name, (file, model) in lists.sizes.items() if not file and model]
     if scalars and 2 * len(scalars) >= len(lists.sizes):
         return Reading("damaged_names", "names and tensors were paired by position", f"scalars on {sample(scalars)}")
     return None
+
+
+def _cut_off(end: str, backwards: list[str]) -> bool:
+    """Whether one of the sorted `backwards` begins with `end` and goes on within the same component."""
+    first, after = bisect_right(backwards, end), bisect_left(backwards, end + chr(0x10FFFF))
+    return first < after and any(backwards[at][len(end)] != "." for at in (first, after - 1))  # sorted: "." or others
 
 
 def _duplicates(lists: Lists) -> Reading | None:
@@ -232,15 +249,18 @@ def _family(name: str) -> str:
     return re.sub(r"\d+", "#", name)
 
 
+_DEEPEST = 30  # components of a name
+
+
 def _endings(name: str) -> Iterator[str]:
-    parts = name.split(".")
+    parts = name.split(".", _DEEPEST)
     return (".".join(parts[k:]) for k in range(1, len(parts)))
 
 
 def _without_one(name: str) -> Iterator[tuple[tuple[str, ...], str]]:
     """(the name with a gap in place of one component, that component), and (the name with a gap between two, "")."""
     parts = tuple(name.split("."))
-    for k, part in enumerate(parts):
+    for k, part in enumerate(parts if len(parts) <= _DEEPEST else ()):
         if k < len(parts) - 1:
             yield (*parts[:k], "", *parts[k + 1 :]), part
         yield (*parts[:k], "", *parts[k:]), ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from .fixing import Repair as Repair
 from .fixing import fix_file as fix_file
 from .fixing import fix_many as fix_many
 from .fixing import prove
+from .impostors import printable
 from .keys import CheckpointError
 from .model import DepthAnythingV2
 from .reading import facts_path, read_facts, read_set
@@ -102,10 +104,12 @@ def _warn(facts: Mapping[str, Any], encoder: str | None, max_depth: float | None
         if trained != _kind(max_depth):
             warnings.warn(f"trained as {trained}; loading as {_kind(max_depth)}", stacklevel=3)
     if encoder and facts.get("encoder", encoder) != encoder:
-        warnings.warn(f"saved as {facts['encoder']}, but the shapes are those of {encoder}", stacklevel=3)
-    saved, here = str(facts.get("torch", "")).split(".")[:2], torch.__version__.split(".")[:2]
-    if len(saved) == 2 and all(part.isdigit() for part in saved) and list(map(int, saved)) > list(map(int, here)):
-        warnings.warn(f"saved with torch {facts['torch']}, newer than {torch.__version__} here", stacklevel=3)
+        saved_as = printable(str(facts["encoder"]))
+        warnings.warn(f"saved as {saved_as}, but the shapes are those of {encoder}", stacklevel=3)
+    saved_by = str(facts.get("torch", ""))
+    saved, here = re.match(r"([0-9]{1,8})\.([0-9]{1,8})", saved_by), torch.__version__.split(".")[:2]
+    if saved and list(map(int, saved.groups())) > list(map(int, here)):
+        warnings.warn(f"saved with torch {printable(saved_by)}, newer than {torch.__version__} here", stacklevel=3)
 
 
 def _kind(max_depth: float | None) -> str:

@@ -54,7 +54,8 @@ def renamed(state_dict: Mapping[str, Any], mapping: Mapping[str, str]) -> Ordere
     metadata = getattr(state_dict, "_metadata", None)
     if isinstance(metadata, Mapping):
         paths = _module_paths(mapping)
-        moved = OrderedDict((_moved(path, paths), entry) for path, entry in metadata.items())
+        sound = {path: metadata[path] for path in metadata if isinstance(path, str)}
+        moved = OrderedDict((_moved(path, paths), of) for path, of in sound.items() if isinstance(of, Mapping))
         result._metadata = moved  # type: ignore[attr-defined]
     return result
 

@@ -19,6 +19,7 @@ from .environment import import_cv2
 from .explanation import explain
 from .keys import CheckpointError, PrefixError, Table, rename_map
 from .keytable import KeyRow, KeyTable, show_keys
+from .pictures import decoded
 from .plots import Picture, show_depth
 
 LONGEST_SIDE = 1024  # pixels; an uploaded picture is made smaller than this
@@ -151,14 +152,15 @@ def uploaded(value: Any) -> bytes | None:
 def decode(content: bytes) -> npt.NDArray[np.uint8]:
     """An uploaded picture as BGR uint8, at most 1024 pixels on its longer side. Raises `CheckpointError` for others."""
     cv2 = import_cv2()
-    picture = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR) if content else None
+    picture = decoded(np.frombuffer(content, dtype=np.uint8))
     if picture is None:
         raise CheckpointError(
             "This does not decode as a picture", "JPEG or PNG", "Choose another file", kind="not a picture"
         )
     shrink = LONGEST_SIDE / max(picture.shape[:2])
     if shrink < 1:
-        picture = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        height, width = (max(1, round(shrink * side)) for side in picture.shape[:2])
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(picture, dtype=np.uint8)
 
 

@@ -17,6 +17,7 @@ from .placeholders import Elsewhere, Global, Made, Tensor
 
 DEEPEST = 6  # dictionaries within each other
 MOST_ENTRIES = 1_000_000  # looked at; a ViT-L training file with AdamW state has 2,000
+LONGEST_NAME = 10_000  # characters in the name of a tensor, or of what it lies in
 DEEPEST_MODULE = 100  # modules within each other
 MOST_IN_TUPLE = 100  # entries looked at in a tuple or list at the top
 
@@ -94,8 +95,9 @@ class _Search:
         self.info = info
         self.left = MOST_ENTRIES
 
-    def spend(self, entries: int) -> None:
-        self.left -= 10 + entries
+    def spend(self, entries: int, path: tuple[str, ...] = ()) -> None:
+        """Pay for `entries` entries, each of which may get a name that begins with `path`."""
+        self.left -= 10 + entries * (1 + sum(map(len, path)) // 200)
         if self.left < 0:
             raise TooMuch(f"it refers to itself so often that it has more than {MOST_ENTRIES:,} entries")
 
@@ -108,18 +110,20 @@ class _Search:
                 if table:
                     yield WeightSet(path, table, PICKLED_MODULE.format(value.kind), value.kind)
             return
-        self.spend(len(entries))
+        self.spend(len(entries), path)
         if len(path) > DEEPEST:
             return
         if "param_groups" in entries and "state" in entries:  # an optimizer
             return
         here = {name: info for name, entry in entries.items() if isinstance(name, str) and (info := self.info(entry))}
+        for name in here:
+            _checked(name)
         if here and all(info.dtype == "uint8" and len(info.shape) == 1 for info in here.values()):
             here = {}  # states of random generators
         inner = [
             found
             for name, entry in entries.items()
-            if isinstance(name, str) and not _NO_WEIGHTS.search(name)
+            if isinstance(name, str) and len(name) <= LONGEST_NAME and not _NO_WEIGHTS.search(name)
             for found in self.sets(entry, (*path, name))
         ]
         if here and (not inner or (len(here) > len(entries) / 2 and any("." in name for name in here))):
@@ -134,14 +138,20 @@ class _Search:
             raise TooMuch(f"its modules lie more than {DEEPEST_MODULE} deep within each other")
         parts = [mapping(state.get(part)) or {} for part in ("_parameters", "_buffers", "_modules")]
         passing = _passing(state)
-        self.spend(sum(map(len, parts)) + len(passing))
+        self.spend(sum(map(len, parts)) + len(passing), path)
         for part in parts[:2]:
             for name, value in part.items():
                 if (info := self.info(value)) and name not in passing:
-                    table[".".join((*path, str(name)))] = info
+                    table[".".join((*path, _checked(str(name))))] = info
         for name, inner in parts[2].items():
             if (deeper := module_state(inner)) and isinstance(name, str):
-                self.gather(deeper, (*path, name), table)
+                self.gather(deeper, (*path, _checked(name)), table)
+
+
+def _checked(name: str) -> str:
+    if len(name) > LONGEST_NAME:
+        raise TooMuch(f"a name in it has {len(name):,} characters; the names of tensors have at most {LONGEST_NAME:,}")
+    return name
 
 
 def _passing(state: dict[Any, Any]) -> set[str]:
@@ -166,7 +176,7 @@ def module_state(value: Any) -> dict[Any, Any] | None:
 def _beside(value: Any, sets: dict[tuple[str, ...], WeightSet], path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     entries = mapping(value) or {}
     for name, entry in entries.items():
-        place = (*path, str(name) if isinstance(name, (str, int)) else "?")
+        place = (*path, str(name)[:LONGEST_NAME] if isinstance(name, (str, int)) else "?")
         if path in sets and name in sets[path].table:
             continue
         if any(found[: len(place)] == place for found in sets):

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import struct
 import zipfile
@@ -56,7 +57,8 @@ def replacing(target: Path, like: Path | None = None, overwrite: bool = False) -
     The permissions are those of `like`, or what a new file has by the umask. Raises `WriteError`, with nothing left
     behind, for whatever goes wrong with the disk, and `AlreadyThere` when `target` exists and `overwrite` is False.
     """
-    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    # 40 characters: with four bytes for each it still is a name that every file system takes
+    temporary = target.with_name(f".{target.name[:40]}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         if like is not None:
@@ -136,6 +138,8 @@ def write_pth(content: Any, path: Path) -> None:
     try:
         with path.open("r+b", buffering=0) as file:  # through a path, its name would stand in every record
             torch.save(content, file)
+    except (TypeError, ValueError, AttributeError, pickle.PicklingError) as error:  # what a file hung on its tensors
+        raise WriteError(f"torch cannot write this: {error}", do="Leave out --keep-training-state") from error
     finally:
         torch.serialization.set_crc32_options(before)
 
@@ -180,7 +184,7 @@ def write_safetensors(tensors: Tensors, path: Path, facts: Mapping[str, Any]) ->
     at = 0
     for name, tensor in tensors.items():
         dtype = SAFETENSORS_DTYPES.get(dtype_of(tensor))
-        if dtype is None or name == "__metadata__":
+        if dtype is None or name == "__metadata__" or _utf8(name) != name:
             raise WriteError(f"{name!r} ({dtype_of(tensor)}) has no place in a safetensors file", do="Use --format pth")
         size = tensor.numel() * tensor.element_size()
         header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [at, at + size]}
@@ -197,11 +201,17 @@ def write_safetensors(tensors: Tensors, path: Path, facts: Mapping[str, Any]) ->
 def write_text(path: Path, facts: Mapping[str, Any]) -> None:
     """`facts` as JSON, in place of whatever was at `path`."""
     with replacing(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(facts, ensure_ascii=False, indent=2) + "\n"
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # as JSON itself escapes a surrogate
 
 
 def _text(fact: Any) -> str:
-    return fact if isinstance(fact, str) else json.dumps(fact, ensure_ascii=False)
+    return _utf8(fact if isinstance(fact, str) else json.dumps(fact, ensure_ascii=False))
+
+
+def _utf8(text: str) -> str:
+    """`text` with `\\udcff` for what cannot be written: half a character, as in a file's name that is no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def dtype_of(tensor: torch.Tensor) -> str:
@@ -210,12 +220,18 @@ def dtype_of(tensor: torch.Tensor) -> str:
 
 
 def raw(tensor: torch.Tensor) -> Iterator[memoryview]:
-    """The bytes of a tensor in C order, little-endian, at most `CHUNK` at a time."""
-    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1)
-    if flat.numel():
-        data = flat.view(torch.uint8).numpy()
-        for start in range(0, len(data), CHUNK):
-            yield data[start : start + CHUNK].data
+    """The bytes of a tensor in C order, little-endian, at most `CHUNK` at a time.
+
+    Cut by shape alone, so two equal tensors give equal parts; and before copying, so a small storage that is expanded
+    to a large shape costs no memory.
+    """
+    plain = torch.Tensor.detach(tensor).resolve_conj().resolve_neg()
+    if plain.dim() and plain.nbytes > CHUNK:
+        rows = CHUNK * len(plain) // plain.nbytes
+        for start in range(0, len(plain), rows or 1):
+            yield from raw(plain[start : start + rows] if rows else plain[start])
+    elif plain.numel():
+        yield plain.contiguous().view(-1).view(torch.uint8).numpy().data
 
 
 def fingerprint(tensors: Tensors) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from textwrap import wrap
 
@@ -118,3 +119,18 @@ def test_two_readings_say_what_tells_them_apart() -> None:
     found = explain("torch.load('a.pth')\nEOFError")
     assert [one.cause for one in found.causes] == ["empty_file", "truncated_file"]
     assert "To tell them apart: the file's size" in str(found) and "the file&#x27;s size" in found._repr_html_()
+
+
+def listed(name: str, count: int) -> str:
+    return ", ".join(f'"{name.format(number)}"' for number in range(count))
+
+
+@pytest.mark.parametrize("file", ["b{}.w", "module.a{}.w", "{}.w", "x.y.a{}.w", "b." * 150 + "w{}"])
+def test_time_grows_with_the_length_and_no_faster(file: str) -> None:
+    """Two long lists with nothing, or everything, in common: comparing all pairs would take minutes."""
+    count = 300 if len(file) > 99 else 15_000
+    said = f"Missing key(s) in state_dict: {listed('a{}.w', count)}. Unexpected key(s) in state_dict: "
+    said += f"{listed(file, count)}. " + "".join(f"unexpected key 'z{number}' in " for number in range(count))
+    start = time.process_time()
+    explain(said)
+    assert time.process_time() - start < 10

@@ -188,7 +188,7 @@ BOMBS: dict[str, bytes] = {
 TOO_MUCH = {
     "long repeated DUP", "endless text", "bytes for ever", "digits", "copies of a list", "copies of a dictionary",
     "copies of bytes", "many names", "long names", "a shape of thousands", "a storage named by tuples",
-    "modules in circles", "one dictionary in many places",
+    "modules in circles", "one dictionary in many places", "tuples as names", "numbers that collide",
 }  # fmt: skip
 
 
@@ -425,3 +425,203 @@ JSON = st.recursive(
 def test_safetensors_headers_of_any_json(tmp_path: Path, header: dict[str, Any], data: int) -> None:
     text = json.dumps(header).encode()
     answer(tmp_path / "a", struct.pack("<Q", len(text)) + text + bytes(max(0, data)))
+
+
+# Found by attacking the whole package: what a file can do beyond the reading of its pickle
+
+
+def text(content: str) -> bytes:
+    data = content.encode("utf-8", "surrogatepass")
+    return b"X" + unsigned(len(data)) + data
+
+
+def called(name: str, *args: bytes) -> bytes:
+    """The instructions that call `name` (module and function, a line break between) with `args`."""
+    return b"c" + name.encode() + b"\n(" + b"".join(args) + b"tR"
+
+
+def entries(*pairs: tuple[bytes, bytes]) -> bytes:
+    return b"}(" + b"".join(name + value for name, value in pairs) + b"u"
+
+
+def tensor(dtype: str = "float32", shape: bytes = b"K\2", stride: bytes = b"K\1") -> bytes:
+    """The instructions for a tensor of two numbers in the record data/0."""
+    where = b"(" + text("storage") + b"ctorch.storage\nUntypedStorage\n" + text("0") + text("cpu") + b"K\x08tQ"
+    hooks, kind = b"ccollections\nOrderedDict\n)R", f"ctorch\n{dtype}\n".encode()
+    shape, stride = b"(" + shape + b"t", b"(" + stride + b"t"
+    return called("torch._utils\n_rebuild_tensor_v3", where, b"K\0", shape, stride, b"\x89", hooks, kind)
+
+
+WEIGHT = text("module.weight"), tensor()
+
+
+def made(path: Path, *pairs: tuple[bytes, bytes], content: bytes = b"") -> Path:
+    """A checkpoint with `pairs` in it, or with a pickle of whatever else, around the bytes of one tensor."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + (content or entries(*pairs)) + b".")
+        archive.writestr(zipfile.ZipInfo("archive/data/0"), struct.pack("<2f", 1, 2))
+        archive.writestr("archive/version", b"3\n")
+    return path
+
+
+LONG = text("<f" + "a" * 10_000_000) + b"q\0cnumpy\ndtype\nh\0\x85Rq\1cnumpy.core.multiarray\nscalar\nq\2h\1N\x86q\3"
+MANY_DIMENSIONS = ",".join(["4611686018427387903"] * 300_000)
+HEAVY: dict[str, bytes | str] = {
+    "a number that goes for ever as a dtype": LONG + b"h\2h\3R0" * 200_000 + b"N.",
+    "tuples out of bytes": b"\x80\3B" + unsigned(9_000_000) + bytes(9_000_000) + b"q\0ctorch\nSize\nq\1"
+        + b"h\1h\0\x85R" * 300 + b".",
+    "sets, which torch would make": entries(WEIGHT, (text("x"), b"](" + b"K\1" * 100_000 + b"eq\0cbuiltins\nset\nq\1("
+        + b"h\1h\0\x85R" * 300 + b"t")),
+    "bytes by their number": entries(WEIGHT, (text("x"), called("builtins\nbytearray", b"\x8a\5" + b"\x7f" * 5))),
+    "a shape beyond counting": entries((text("a.b"), called("torch._utils\n_rebuild_meta_tensor_no_storage",
+        b"ctorch\nfloat32\n", b"(" + b"\x8a\x08" + b"\x3f" * 8 + b"2" * 30 + b"t", b"N", b"N"))),
+    "a name of megabytes": entries(
+        (text("module." * MILLION + "w"), tensor()), (text("_orig_mod." * MILLION), tensor())),
+    "a long name in many places": text("k" * 30 * MILLION) + b"q\0" + entries((b"h\0", b"}"))[:-1] + b"uq\x010"
+        + entries(*((text(f"a{n}"), b"h\1") for n in range(80_000))),
+    "a long name before many": entries((text("z" * MILLION), entries((text("model"), entries(WEIGHT)),
+        *((text(f"x{n}"), b"N") for n in range(100_000))))),
+    "a header of dimensions": '{"a":{"dtype":"F32","data_offsets":[0,4],"shape":[' + MANY_DIMENSIONS + "]}}",
+    "a header of dictionaries": '{"a":[' + "{}," * 20 * MILLION + "{}]}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_heavy_files_are_bounded(name: str, tmp_path: Path) -> None:
+    content, path = HEAVY[name], tmp_path / "a"
+    if isinstance(content, str):
+        path.write_bytes(struct.pack("<Q", len(content)) + content.encode() + bytes(4))
+    else:
+        made(path, content=content.removeprefix(b"\x80\3").removesuffix(b"."))
+    end_bounded(path)
+
+
+@pytest.mark.parametrize("dtype", ["<b>x</b>", "float32\x1b[31m", "a b"])
+def test_a_dtype_that_is_none(dtype: str, tmp_path: Path) -> None:
+    """It would stand in a notebook as HTML, and in a terminal as a colour."""
+    with pytest.raises(NotACheckpoint, match="dtype"):
+        inspect_file(made(tmp_path / "a.pth", (text("a.b"), tensor(dtype))))
+
+
+def test_records_that_differ_in_case_alone(tmp_path: Path) -> None:
+    """torch finds the first of them, whatever the case; we would read the other."""
+    path = made(tmp_path / "a.pth", WEIGHT)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/DATA.PKL", b"\x80\2}.")
+    with pytest.raises(NotACheckpoint, match="two records"):
+        inspect_file(path)
+
+
+def shadowed(kind: str) -> bytes:
+    """A dictionary, or a parameter in one, on which the file hangs an attribute that hides a method."""
+    if kind in ("detach", "contiguous", "untyped_storage"):
+        hooks, state = b"ccollections\nOrderedDict\n)R", entries((text(kind), b"K\5"))
+        rebuilt = called("torch._utils\n_rebuild_parameter_with_state", tensor(), b"\x89", hooks, state)
+        return entries((text("module.weight"), rebuilt))
+    made_by = b"ccollections\nOrderedDict\n)R(" + b"".join(WEIGHT) + b"u"
+    if kind.startswith("_metadata"):
+        wrong = {"_metadata of numbers": entries((text(""), b"K\5")), "_metadata by numbers": b"}K\1}s"}[kind]
+        return made_by + entries((text("_metadata"), wrong)) + b"b"
+    return made_by + entries((text(kind), b"K\5")) + b"b"
+
+
+CIRCLE = entries((text("model"), entries(WEIGHT)))[:-1] + text("me") + b"h\0u"
+MISLEADING = {
+    **{kind: shadowed(kind) for kind in ("items", "get", "keys", "detach", "untyped_storage")},
+    **{kind: shadowed(kind) for kind in ("_metadata of numbers", "_metadata by numbers")},
+    "itself": b"}q\0" + CIRCLE[1:],
+    "doubled": b"]q\0" + b"".join(b"(h%ch%clq%c" % (n, n, n + 1) for n in range(100)) + b"q\xf00"
+        + entries((text("model"), entries(WEIGHT)), (text("x"), b"h\xf0")),
+    "half a character": entries((text("module.\ud800.weight"), tensor())),
+    "expanded to gigabytes": entries(
+        (text("module.weight"), tensor(shape=b"J" + unsigned(400 * MILLION), stride=b"K\0"))),
+    "no weights": entries((text("x"), b"K\1")),
+    "hooks that are none": entries(WEIGHT, (text("x"), called("torch._utils\n_rebuild_parameter", tensor(), b"\x89",
+        b"ctorch\nSize\n"))),
+    "without numbers": entries(WEIGHT, (text("module.b"), called("torch._utils\n_rebuild_meta_tensor_no_storage",
+        b"ctorch\nfloat32\n", b"(K\1t", b"(K\1t", b"\x89"))),
+}  # fmt: skip
+
+
+WAYS = [
+    (name, way)
+    for name in MISLEADING
+    for way in ("pth", "safetensors", "keep")
+    if way == "pth" or name != "expanded to gigabytes"
+]  # the other two write the gigabytes
+
+
+@pytest.mark.parametrize(("name", "way"), WAYS)
+def test_files_that_mislead_the_repair(name: str, way: str, tmp_path: Path) -> None:
+    """It ends with a result or a reason, soon, and without the memory that an expanded tensor would take."""
+    from dav2_utils.fixing import fix_file
+
+    resource = pytest.importorskip("resource", reason="Windows does not count memory this way")
+    path = made(tmp_path / "a.pth", content=MISLEADING[name])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    target = tmp_path / ("b.safetensors" if way == "safetensors" else "b.pth")
+    done = fix_file(path, target, keep_training_state=way == "keep")
+    assert (done.status == "fixed") == target.exists() and (done.identical or done.reason)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000
+
+
+def weights(path: Path, value: float = 1.0) -> Path:
+    torch.save({"model": {"module.a.weight": torch.full((2,), value)}}, path)
+    return path
+
+
+NAMES_OF_FILES = [
+    b"a\nb.pth", b"\x1b[31mred.pth", "a\x9bb\u202egnp.pth".encode(), b"\xff\xfe.pth", b"--json.pth", b"<b>$(id).pth",
+    "é.pth".encode(), "雪".encode() * 80 + b".pth", b"b" * 238 + b".pth", b"a" * 251 + b".pth",
+]  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse some of these names")
+@pytest.mark.parametrize("raw", NAMES_OF_FILES, ids=[ascii(raw[:12]) for raw in NAMES_OF_FILES])
+def test_names_of_files(raw: bytes, tmp_path: Path, monkeypatch: Any, capsysbinary: Any) -> None:
+    """Each command says what it does in JSON that is ASCII, and without a control character."""
+    from dav2_utils.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(raw)
+    weights(tmp_path / "x.pth").rename(name)
+    for command in ("inspect", "diagnose", "explain", "fix"):
+        for json_too in ([], ["--json"]):
+            with pytest.raises(SystemExit) as ended:
+                main([command, *json_too, "--", name])
+            assert ended.value.code in (0, 1, 3)
+            said, warned = capsysbinary.readouterr()
+            assert said.isascii() and json.loads(said) if json_too else b"\x1b" not in said + warned
+            if command == "fix" and not json_too:  # written whole, or not at all and with a reason
+                assert b"fixed:" in said or b"UTF-8" in said or b"too long" in said
+                assert len(list(tmp_path.iterdir())) == (3 if b"fixed:" in said else 1)
+    with pytest.raises(SystemExit):
+        main(["inspect", name + "\x1b[31m"])
+    assert b"\x1b" not in capsysbinary.readouterr()[1]
+
+
+def test_folders_with_traps(tmp_path: Path) -> None:
+    """Links in circles, a device or a pipe as the target, facts without an end, and results that meet in one place."""
+    from dav2_utils.fixing import fix_file, fix_many
+    from dav2_utils.repair import load_into
+
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    runs.mkdir()
+    for number, name in enumerate(("a.ckpt", "a.pt", "a.pth")):
+        weights(runs / name, number)
+    (runs / "loop.pth").symlink_to("loop.pth")
+    (runs / "up").symlink_to("..")
+    found = fix_many([runs], out, format="pth", force=True)
+    assert [repair.status for repair in found] == ["fixed", "refused", "refused"]
+    with pytest.raises(CheckpointError, match="among its own"):
+        fix_many([runs], runs)
+    os.mkfifo(tmp_path / "pipe.pth")
+    assert "no file" in str(fix_file(runs / "a.pth", tmp_path / "pipe.pth", force=True).reason)
+    for target in (None, "/dev/zero"):
+        notes = runs / "a.pth.json"
+        notes.symlink_to(target) if target else os.mkfifo(notes)
+        model = torch.nn.Module()
+        model.a = torch.nn.Linear(2, 1)
+        model.a.weight, model.a.bias = torch.nn.Parameter(torch.zeros(2)), None
+        assert load_into(model, runs / "a.pth").status == "loaded"
+        notes.unlink()

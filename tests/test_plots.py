@@ -132,3 +132,7 @@ def test_pyplot_is_not_loaded_and_a_missing_matplotlib_is_said() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'dav2_utils[lessons]'" in done.stdout
+
+
+def test_a_dollar_in_a_title_is_a_dollar() -> None:
+    assert show_depth(np.ones((4, 4)), title=r"run$\frac$ of_a $x^").png.startswith(b"\x89PNG")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 from dav2_utils import CheckpointError, DepthAnythingV2, TensorInfo, make_scene, views, widgets
+from dav2_utils.pictures import read_picture, write_depth_maps
 
 EVIL = "<script>alert(1)</script>.weight"
 
@@ -174,5 +177,33 @@ def test_every_control_has_a_label(latest: Path, tiny_model: DepthAnythingV2) ->
         widgets.error_reader(),
     ):
         kinds = [type(child).__name__ for child in box.children]
-        assert all(child.description for child, kind in zip(box.children, kinds, strict=True) if kind != "HTML")
+        named = zip(box.children, kinds, strict=True)
+        assert all(child.description for child, kind in named if kind not in ("HTML", "Image"))
         assert not {"Dropdown", "Select", "RadioButtons"} & set(kinds), "JupyterLab takes the arrow keys from these"
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG without a single pixel that declares its size."""
+    head = b"IHDR" + struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + bytes(8)
+
+
+def test_pictures_that_lie_about_their_size(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(60_000, 60_000))
+    with (tmp_path / "b.png").open("wb") as file:
+        file.truncate(10**12)
+    for name in ("a.png", "b.png"):
+        with pytest.raises(CheckpointError, match="does not decode"):
+            read_picture(tmp_path / name)
+    with pytest.raises(CheckpointError, match="does not decode"):
+        views.decode(png(60_000, 60_000))
+    thin = cv2.imencode(".png", np.zeros((1, 5000, 3), dtype=np.uint8))[1].tobytes()
+    assert views.decode(thin).shape == (1, 1024, 3)
+
+
+def test_weights_that_give_no_depth(tmp_path: Path) -> None:
+    model = DepthAnythingV2("tiny")
+    torch.nn.init.constant_(model.depth_head.scratch.output_conv1.bias, float("nan"))
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), dtype=np.uint8))
+    [done] = write_depth_maps(model.eval(), [tmp_path / "a.png"], input_size=14)
+    assert "NaN" in done["error"] and not list(tmp_path.glob("*.npy"))
