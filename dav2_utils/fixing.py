@@ -300,7 +300,7 @@ def fix_many(
                                   f"Leave out --output to have each beside its source; or give {path / 'fixed'}",
                                   kind="usage")  # fmt: skip
     jobs = [(file, root and root / place) for path in given for file, place in _files(path, root, len(given) > 1)]
-    bar = tqdm(jobs, unit="file", file=sys.stderr, disable=len(jobs) < 2 or None)
+    bar = tqdm(jobs, unit="file", file=sys.stderr, disable=len(jobs) < 2)
     repairs = []
     written = set[Path]()
     for file, place in bar:
