@@ -118,4 +118,8 @@ def _rows(found: CauseFound) -> list[str]:
     rows = [("what", found.detail), ("seen", found.evidence), ("why", cause.explanation), ("do", found.remedy),
             ("run", cause.code), ("renaming alone repairs it", renaming), ("more", cause.reference)]  # fmt: skip
     lines = [f"{label}: {value}" for label, value in rows if value]
-    return [fill(line, 100, initial_indent="   ", subsequent_indent="      ") for line in lines]
+    return [
+        fill(line, 100, initial_indent="   ", subsequent_indent="      ",
+             break_long_words=not line.startswith("more:"), break_on_hyphens=not line.startswith("more:"))
+        for line in lines
+    ]  # fmt: skip

@@ -92,6 +92,14 @@ def test_cut_anywhere_it_never_fails(text: str, start: int, end: int, noise: str
     assert len(str(found).splitlines()) < 80 and "<script" not in found._repr_html_()
 
 
+def test_the_reference_is_a_link_and_no_address_in_the_text_is() -> None:
+    found = explain("KeyError: 'module.https://evil.example/x.weight'\nMissing key(s) in state_dict: \"x.weight\".")
+    reference = CAUSES[found.causes[0].cause].reference
+    assert len(reference) > 90, "too long for a line of 100"
+    assert f'more: <a href="{reference}">' in found._repr_html_() and 'href="https://evil' not in found._repr_html_()
+    assert reference in str(found)
+
+
 def test_every_cause_is_filled_in() -> None:
     for name, cause in CAUSES.items():
         assert cause.title and cause.sign and cause.explanation and cause.remedy, name
