@@ -366,6 +366,7 @@ ERRORS: dict[str, tuple[str, Raise]] = {
     "newer format": ("version_skew", read(of_the_future)),
     "newer pickle": ("version_skew", lambda _folder: pickle.loads(b"\x80\x63N.")),
     "another optimizer": ("optimizer_mismatch", optimizer),
+    "names of another library besides": ("other_naming", into(lambda: Named(["a.weight"]), lambda: Named(["a.weight", *(f"layer.{i}.layer_scale1.lambda1" for i in range(4))]).state_dict())),
     "an optimizer's state for a model": ("different_model", into(Net, lambda: torch.optim.AdamW(Net().parameters()).state_dict())),
     "teacher and student": ("training_container", into(Net, lambda: under("teacher.", Net().state_dict()) | under("student.", Net().state_dict()))),
     "other names under one wrapper": ("other_naming", into(lambda: nn.DataParallel(Net()), lambda: under("module.", Net(names=("a", "b")).state_dict()))),

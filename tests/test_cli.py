@@ -263,3 +263,12 @@ def test_explain_at_a_terminal_says_how_to_end() -> None:
     command = [sys.executable, "-m", "dav2_utils.cli", "explain"]
     done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, timeout=120)
     assert "press Ctrl-D" in done.stderr and done.stdout
+
+
+def test_fix_for_people_ends_with_a_count(latest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").mkdir()
+    assert for_people(capsys, "fix", tmp_path / "runs")[1].strip() == "No checkpoint was found there"
+    (tmp_path / "runs" / "a.pth").write_bytes(latest.read_bytes())
+    (tmp_path / "runs" / "b.pth").write_bytes(latest.read_bytes()[:4000])
+    status, out, _ = for_people(capsys, "fix", tmp_path / "runs")
+    assert status == 1 and out.splitlines()[-1] == "1 fixed, 1 failed"
