@@ -61,10 +61,11 @@ $(BIN)/pip$(EXE):
 LAB_FLAGS = --log-level=WARN $(shell [ "$$(id -u)" = 0 ] && echo --allow-root) \
   $(shell [ "$$(uname)" = Linux ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ] && echo --no-browser)
 
+# MSYS_NO_PATHCONV: Git Bash on Windows would take the address for a path of its own.
 # From the root of the repository, since the lessons link to docs/, which a Jupyter started in notebooks/ cannot open.
 lab: .venv/lessons.stamp  ## the lessons, in JupyterLab
 	@echo "Starting JupyterLab. Where no browser opens, open the address below; Ctrl-C, twice, ends it."
-	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_FLAGS) $(ARGS)
+	@MSYS_NO_PATHCONV=1 $(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_FLAGS) $(ARGS)
 
 test: .venv/test.stamp  ## the whole suite, every lesson executed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
