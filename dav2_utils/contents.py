@@ -69,7 +69,7 @@ def _container(lists: Lists) -> Reading | None:
     branch = [name for name in names if name.split(".")[0] in ("teacher", "student")]
     if any({f"teacher.{name}", f"student.{name}"} <= set(branch) for name in map(bare, lists.missing)):
         one = "`dav2 fix FILE --select teacher` takes the one that is usually used, `--select student` the other."
-        return Reading("ema_copy", "teacher and student, in one dictionary", sample(branch), remedy=one)
+        return Reading("training_container", "teacher and student, in one dictionary", sample(branch), remedy=one)
     if branch and 2 * len(branch) > len(names):
         return Reading("training_container", "teacher and student", f"{sample(branch)} in the file")
     if len(entries) < len(names) / 2:  # a state dict with a counter or a version among its tensors

@@ -308,7 +308,7 @@ ERRORS: dict[str, tuple[str, Raise]] = {
     "latest.pth into vits": ("training_container", into(lambda: dav2("vits"), latest)),
     "the wrong entry": ("training_container", lambda _folder: Net().load_state_dict(latest()["state_dict"])),
     "averaged copy beside": ("ema_copy", into(Net, with_ema)),
-    "student and teacher in one": ("ema_copy", into(Net, two_in_one)),
+    "student and teacher in one": ("training_container", into(Net, two_in_one)),
     "names of transformers": ("other_naming", into(lambda: Named(original_names()), lambda: Named(transformers_names()).state_dict())),
     "parts renamed": ("other_naming", into(Net, lambda: Net(names=("lin1", "lin2")).state_dict())),
     "vits into vitl": ("wrong_encoder", into(lambda: dav2("vitl"), lambda: dav2("vits").state_dict())),
@@ -368,7 +368,6 @@ ERRORS: dict[str, tuple[str, Raise]] = {
     "another optimizer": ("optimizer_mismatch", optimizer),
     "names of another library besides": ("other_naming", into(lambda: Named(["a.weight"]), lambda: Named(["a.weight", *(f"layer.{i}.layer_scale1.lambda1" for i in range(4))]).state_dict())),
     "an optimizer's state for a model": ("different_model", into(Net, lambda: torch.optim.AdamW(Net().parameters()).state_dict())),
-    "teacher and student": ("training_container", into(Net, lambda: under("teacher.", Net().state_dict()) | under("student.", Net().state_dict()))),
     "other names under one wrapper": ("other_naming", into(lambda: nn.DataParallel(Net()), lambda: under("module.", Net(names=("a", "b")).state_dict()))),
     "another network under a wrapper": ("different_model", into(Net, lambda: under("module.", nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).state_dict()))),
 }  # fmt: skip
