@@ -19,8 +19,8 @@ from .architecture import infer_encoder
 from .formats import read_content
 from .impostors import NotACheckpoint as NotACheckpoint
 from .impostors import PathError as PathError
-from .impostors import damaged, foreign, printable
-from .keys import WRAPPERS, CheckpointError, Family, Table, bare, families, wrappers_in
+from .impostors import damaged, foreign
+from .keys import WRAPPERS, CheckpointError, Family, Table, bare, families, printable, wrappers_in
 from .weightsets import TooMuch, find_sets
 from .weightsets import WeightSet as WeightSet
 

@@ -18,7 +18,7 @@ import click
 from . import __version__
 from .architecture import ENCODERS
 from .impostors import SUFFIXES
-from .keys import CheckpointError
+from .keys import CheckpointError, printable
 
 MOST_PIXELS = 2**26  # of a picture; OpenCV itself takes sixteen times as many, and then 5 GB of memory
 LONGEST_TEXT = 2**25  # bytes; a pipe can be endless
@@ -69,7 +69,7 @@ def inspect(file: Path, keys: bool, as_json: bool) -> int:
     if keys and not as_json:
         for weights in found.sets:
             for name, info in weights.table.items():
-                click.echo(f"{printable(name)}  {tuple(info.shape)}  {info.dtype}")
+                click.echo(f"{printable(name, None)}  {tuple(info.shape)}  {info.dtype}")
     return 0
 
 
@@ -178,7 +178,7 @@ def depth(
     else:
         for result in results:
             scale = f"({result['unit']}, {result['min']:.3g} to {result['max']:.3g})" if "error" not in result else ""
-            click.echo(printable(result.get("error") or f"{result['source']} -> {result['picture']} {scale}"))
+            click.echo(printable(result.get("error") or f"{result['source']} -> {result['picture']} {scale}", None))
     return int(any("error" in result for result in results))
 
 
@@ -227,11 +227,6 @@ def require(path: Path) -> Path:
     return path
 
 
-def printable(text: str) -> str:
-    """`text` without control characters: a name from a file must not steer the terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
 def summary(repairs: Sequence[Any]) -> str:
     counts: dict[str, int] = {}
     for repair in repairs:
@@ -274,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report = error_report(error)
         as_json = "--json" in words[: words.index("--")] if "--" in words else "--json" in words
         click.echo(json.dumps(report)) if as_json else click.echo(
-            "\n".join(map(printable, f"dav2: {report['error']['message']}".split("\n"))), err=True
+            "\n".join(printable(line, None) for line in f"dav2: {report['error']['message']}".split("\n")), err=True
         )
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -19,7 +19,7 @@ from .messages import Message, parse
 from .relations import RELATIONS, Lists, Reading
 from .signs import find_sign
 from .sizes import by_sizes
-from .verdict import markup, printable
+from .verdict import markup
 
 RULES = (*BEFORE, *RELATIONS, by_sizes, *AFTER)
 NOT_KNOWN = (
@@ -64,7 +64,7 @@ class Explanation:
             lines += ["", f"{number}. " * (len(self.causes) > 1) + f"{found.title} ({found.cause})", *_rows(found)]
         if self.apart:
             lines += ["", f"To tell them apart: {self.apart}."]
-        return printable("\n".join(lines).strip())
+        return "\n".join(lines).strip()
 
     __repr__ = __str__  # what a notebook keeps as text
 

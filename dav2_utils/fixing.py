@@ -17,8 +17,8 @@ from tqdm import tqdm
 from . import __version__
 from .checkpoint import Checkpoint, NotACheckpoint, PathError, human, inspect_file
 from .diagnosis import Diagnosis, diagnose
-from .impostors import SUFFIXES, printable
-from .keys import CheckpointError
+from .impostors import SUFFIXES
+from .keys import CheckpointError, printable
 from .reading import as_seen, facts_path, read_facts, read_set, read_tensors, tensors_in, walk
 from .stripping import StateDict, compact, renamed
 from .verdict import Step

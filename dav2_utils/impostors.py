@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .keys import CheckpointError
+from .keys import CheckpointError, printable
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".th", ".tar", ".safetensors")  # what a folder is searched for
 
@@ -22,12 +22,6 @@ _TORCH_WRITES = re.compile(
 def foreign(names: list[str]) -> list[str]:
     """Those of `names` that `torch.load(..., weights_only=True)` refuses."""
     return [name for name in names if not _TORCH_WRITES.fullmatch(name)]
-
-
-def printable(text: str, most: int = 200) -> str:
-    """`text` as one line without control characters, so that what stands in a file cannot steer a terminal."""
-    safe = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: most + 1])
-    return safe if len(text) <= most else safe[:most] + "..."
 
 
 class PathError(CheckpointError):

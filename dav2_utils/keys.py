@@ -23,6 +23,13 @@ WRAPPERS: dict[str, str] = {
     "_forward_module": "Lightning Fabric",
 }
 
+#: The classes that put a component into every name below them, by name: some of them need not be installed.
+WRAPPER_CLASSES: dict[str, str] = {
+    "DataParallel": "module", "DistributedDataParallel": "module", "AveragedModel": "module",
+    "DeepSpeedEngine": "module", "OptimizedModule": "_orig_mod", "FullyShardedDataParallel": "_fsdp_wrapped_module",
+    "CheckpointWrapper": "_checkpoint_wrapped_module", "_FabricModule": "_forward_module",
+}  # fmt: skip
+
 _DEEPEST_OUTER = 4  # components of an attribute prefix, `model.net.` and the like
 
 BYTES_PER_ELEMENT: dict[str, int] = {
@@ -31,6 +38,12 @@ BYTES_PER_ELEMENT: dict[str, int] = {
     "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1,
     "qint8": 1, "quint8": 1, "qint32": 4,
 }  # fmt: skip
+
+
+def printable(text: str, most: int | None = 200) -> str:
+    """`text` as one line of at most `most` characters, so that what stands in a file cannot steer a terminal."""
+    safe = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: most and most + 1])
+    return safe if most is None or len(text) <= most else safe[:most] + "..."
 
 
 class CheckpointError(Exception):

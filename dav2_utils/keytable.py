@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from .diagnosis import table_of
-from .impostors import printable
-from .keys import WRAPPERS, PrefixError, Table, families, rename_map
+from .keys import WRAPPERS, Family, PrefixError, Table, families, printable, rename_map
 
 
 @dataclass(frozen=True)
@@ -67,39 +66,44 @@ SIGNS = {"same": "=", "other name": "≠", "other shape": "≠", "only in the fi
 IN_WORDS = {"same": "the same in both", "other name": "under another name", "other shape": "with another shape"}
 
 
-def show_keys(file: Any, model: Any = None, *, limit: int | None = 12) -> KeyTable:
+def show_keys(file: Any, model: Any = None, *, limit: int | None = 12, fold: bool = True) -> KeyTable:
     """The names of a checkpoint as a table, or those of a checkpoint and a model side by side.
 
     Both may be whatever `table_of` takes: a path, a state dict, a module, an encoder's name, a table. Tensors that
-    differ in wrapper components alone stand on one line. `limit` is the number of lines shown, None for all.
+    differ in wrapper components alone stand on one line. `limit` is the number of lines shown, None for all; without
+    `fold` every name has a line of its own.
     """
-    left = table_of(file)
+    left, gather = table_of(file), families if fold else _each
     if model is None:
-        rows = [KeyRow(f.pattern, "", "", f.count, str(f.info.shape)) for f in families(left)]
-        return KeyTable(f"{len(left)} tensors in {len(rows)} families.", rows, limit, alone=True)
+        rows = [KeyRow(f.pattern, "", "", f.count, str(f.info.shape)) for f in gather(left)]
+        return KeyTable(f"{len(left)} tensors in {len(families(left))} families.", rows, limit, alone=True)
     right = table_of(model)
-    rows = list(_side_by_side(left, right))
+    rows = list(_side_by_side(left, right, gather))
     found = {verdict: sum(r.count for r in rows if r.verdict == verdict) for verdict in SIGNS}
     counts = ", ".join(f"{count} {IN_WORDS.get(verdict, verdict)}" for verdict, count in found.items() if count)
     return KeyTable(f"{len(left)} tensors in the file, {len(right)} in the model: {counts}.", rows, limit)
 
 
-def _side_by_side(left: Table, right: Table) -> Iterator[KeyRow]:
+def _each(table: Table) -> list[Family]:
+    return [Family(name, 1, info, [name]) for name, info in table.items()]
+
+
+def _side_by_side(left: Table, right: Table, gather: Callable[[Table], list[Family]]) -> Iterator[KeyRow]:
     try:
         names = rename_map(left, right)
     except PrefixError:
         names = {name: name for name in left}
-    for family in families(left):
+    for family in gather(left):
         for verdict, members in _by_verdict(family.names, names, left, right).items():
-            file = families({name: left[name] for name in members})[0].pattern
+            file = gather({name: left[name] for name in members})[0].pattern
             there = {names[name]: right[names[name]] for name in members if names[name] in right}
-            model = families(there)[0] if there else None
+            model = gather(there)[0] if there else None
             shape = str(family.info.shape)
             if model and verdict == "other shape":
                 shape += f" and {model.info.shape}"
             yield KeyRow(file, verdict, model.pattern if model else "", len(members), shape)
     taken = set(names.values())
-    for family in families({name: info for name, info in right.items() if name not in taken}):
+    for family in gather({name: info for name, info in right.items() if name not in taken}):
         yield KeyRow("", "only in the model", family.pattern, family.count, str(family.info.shape))
 
 

@@ -14,12 +14,10 @@ from dataclasses import dataclass, field
 from .architecture import ENCODERS, infer_encoder
 from .causes import CAUSES, CauseFound
 from .keys import Table
+from .relations import bookkeeping
 from .sizes import HEAD_OPTIONS
 from .vocabulary import QUANTIZED, QUANTIZED_BESIDE
 
-#: Counters, index tables and profiler notes: nothing that was learned.
-BOOKKEEPING = ("num_batches_tracked", "relative_position_index", "relative_coords_table", "attn_mask", "position_ids",
-               "total_ops", "total_params", "n_averaged")  # fmt: skip
 # fmt: off
 _GEOMETRY = re.compile(r"(^|\.)(pos_embed|position_embeddings?|absolute_pos_embed|rel_pos_[hw]|patch_embed\.proj|"
                        r"patch_embeddings\.projection|relative_position_bias_table)(\.|$)")
@@ -69,7 +67,7 @@ def cause(name: str, detail: str, evidence: str, remedy: str = "", repairable: b
 
 def droppable(left: Leftovers) -> list[str]:
     """Surplus names that are bookkeeping and nothing else."""
-    return [name for name in left.unexpected if name.rpartition(".")[2] in BOOKKEEPING]
+    return [name for name in left.unexpected if bookkeeping(name)]
 
 
 def causes_of(left: Leftovers) -> list[CauseFound]:
@@ -80,7 +78,7 @@ def causes_of(left: Leftovers) -> list[CauseFound]:
     if whole:
         return [whole]
     parts = [found for rule in _PARTS for found in [rule(left)] if found]
-    unexplained = any(name.rpartition(".")[2] not in BOOKKEEPING for name in left.missing)
+    unexplained = any(not bookkeeping(name) for name in left.missing)
     return parts if parts and not unexplained else [*parts, _different_model(left)]
 
 
@@ -225,7 +223,7 @@ def _paths_in_front(longer: Iterable[str], shorter: Collection[str]) -> Counter[
 
 def _bookkeeping(left: Leftovers) -> CauseFound | None:
     surplus = droppable(left)
-    absent = [name for name in left.missing if name.rpartition(".")[2] in BOOKKEEPING]
+    absent = [name for name in left.missing if bookkeeping(name)]
     if not surplus and not absent:
         return None
     sides = [f"{len(surplus)} surplus like {surplus[0]}" if surplus else "", f"{len(absent)} absent" if absent else ""]
@@ -259,7 +257,7 @@ def _head_options(left: Leftovers) -> CauseFound | None:
 
 def _surplus_family(left: Leftovers) -> CauseFound | None:
     """The model is complete, and there is something on top."""
-    extra = [name for name in left.unexpected if name.rpartition(".")[2] not in BOOKKEEPING]
+    extra = [name for name in left.unexpected if not bookkeeping(name)]
     if not extra or left.missing or left.size_mismatch:
         return None
     tops = Counter(name.partition(".")[0] for name in extra)

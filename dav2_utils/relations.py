@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import NamedTuple
 
-from .keys import WRAPPERS, bare, wrappers_in
+from .keys import WRAPPER_CLASSES, WRAPPERS, bare, wrappers_in
 from .messages import Message
 from .vocabulary import BOOKKEEPING
 
@@ -69,7 +69,7 @@ def _wrapped(lists: Lists) -> Reading | None:
     """A wrapper's component on one side, or another one on each."""
     with_file = [name for name in lists.unexpected if bare(name) != name]
     with_model = [name for name in lists.missing if bare(name) != name]
-    if 2 * len(with_file) > len(lists.unexpected) and with_file and lists.model_class not in _WRAPPER_CLASSES:
+    if 2 * len(with_file) > len(lists.unexpected) and with_file and lists.model_class not in WRAPPER_CLASSES:
         if lists.missing and not lists.tops_file & lists.tops_model:
             return None
         kind = ", then ".join(f"{WRAPPERS[token]} ({token}.)" for token in lists.in_file)
@@ -94,9 +94,6 @@ def _wrapped_model(lists: Lists, names: list[str]) -> Reading:
     detail = f"the model's names carry {WRAPPERS[token]} ({token}.)"
     gather = "fsdp" in token or "FullySharded" in lists.model_class
     return Reading("wrapper_prefix", detail, evidence, not gather and lists.complete and not lists.sizes)
-
-
-_WRAPPER_CLASSES = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "OptimizedModule")
 
 
 def _nested_blocks(lists: Lists) -> Reading | None:

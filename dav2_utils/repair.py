@@ -21,8 +21,7 @@ from .fixing import Repair as Repair
 from .fixing import fix_file as fix_file
 from .fixing import fix_many as fix_many
 from .fixing import prove
-from .impostors import printable
-from .keys import CheckpointError
+from .keys import CheckpointError, printable
 from .model import DepthAnythingV2
 from .reading import facts_path, read_facts, read_set
 from .stripping import StateDict, renamed

@@ -12,16 +12,9 @@ from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from .diagnosis import table_of
-from .keys import CheckpointError, PrefixError, rename_map
+from .keys import WRAPPER_CLASSES, CheckpointError, PrefixError, rename_map
 
 StateDict = OrderedDict[str, torch.Tensor]
-
-# The classes that put a component into every name below them, by name: some of them need not be installed.
-_WRAPPER_CLASSES = {
-    "DataParallel": "module", "DistributedDataParallel": "module", "AveragedModel": "module",
-    "DeepSpeedEngine": "module", "OptimizedModule": "_orig_mod", "FullyShardedDataParallel": "_fsdp_wrapped_module",
-    "CheckpointWrapper": "_checkpoint_wrapped_module", "_FabricModule": "_forward_module",
-}  # fmt: skip
 
 
 def strip_wrappers(
@@ -117,8 +110,8 @@ def clean_state_dict(model: nn.Module) -> StateDict:
     sites, counters = set(), set()
     for path, module in model.named_modules():
         kind = type(module).__name__
-        if kind in _WRAPPER_CLASSES:
-            sites.add(_join(path, _WRAPPER_CLASSES[kind]))
+        if kind in WRAPPER_CLASSES:
+            sites.add(_join(path, WRAPPER_CLASSES[kind]))
         if kind == "AveragedModel":
             counters.add(_join(path, "n_averaged"))
     state = model.state_dict()

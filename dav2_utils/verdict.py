@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from .causes import CauseFound
-from .keys import Table, families
+from .keys import Table, families, printable
 
 UNKNOWABLE = ("metric or relative", "max_depth", "V1 or V2")
 _MARKS = {"loads": "✓", "repairable": "⚠", "not repairable": "✗", "no target": "?", "unreadable": "✗"}
@@ -99,7 +99,7 @@ class Diagnosis:
         lines += [f"{title}: {'; '.join(rows)}" for title, rows in self._remains()]
         if self.cannot_be_known:
             lines.append(f"Not in the file, so ask whoever trained it: {', '.join(self.cannot_be_known)}.")
-        return printable("\n".join(lines))
+        return "\n".join(printable(line, None) for line in lines)
 
     __repr__ = __str__  # what a notebook keeps as text
 
@@ -148,15 +148,10 @@ class Diagnosis:
         )  # fmt: skip
 
 
-def printable(text: str) -> str:
-    """`text` without control characters: a name from a file must not steer the terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
-
-
 def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def markup(value: Any) -> str:
     """`value` as HTML: escaped, without control characters, and what stands between backticks as code."""
-    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(printable(str(value))))
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(printable(str(value), None)))

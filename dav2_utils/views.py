@@ -14,11 +14,10 @@ import torch
 from torch import nn
 
 from .checkpoint import inspect_file
-from .diagnosis import table_of
 from .environment import import_cv2
 from .explanation import explain
-from .keys import CheckpointError, PrefixError, Table, rename_map
-from .keytable import KeyRow, KeyTable, show_keys
+from .keys import CheckpointError
+from .keytable import show_keys
 from .pictures import decoded
 from .plots import Picture, show_depth
 
@@ -33,7 +32,7 @@ def keys_html(file: Any, model: Any, search: str = "", fold: bool = True, only_d
     `search` keeps the lines in which all of its words occur, on either side. At most 400 lines are shown; the caption
     counts all.
     """
-    shown = show_keys(file, model, limit=MOST_ROWS) if fold else _unfolded(table_of(file), model)
+    shown = show_keys(file, model, limit=MOST_ROWS, fold=fold)
     words = search.lower().split()
     rows = [row for row in shown.rows if all(word in f"{row.file} {row.model}".lower() for word in words)]
     if only_differences:
@@ -45,28 +44,6 @@ def keys_html(file: Any, model: Any, search: str = "", fold: bool = True, only_d
     # A window on the table, so that the controls above it stay in sight; with the focus, PageDown moves it.
     style = "max-height:22em;overflow:auto"
     return f'<div style="{style}" tabindex="0" role="region" aria-label="The names, side by side">{table}</div>'
-
-
-def _unfolded(left: Table, model: Any) -> KeyTable:
-    """`show_keys` with a line for each name."""
-    whole = show_keys(left, model, limit=MOST_ROWS)
-    right = {} if model is None else table_of(model)
-    try:
-        names = rename_map(left, right) if right else {}
-    except PrefixError:
-        names = {}
-    rows = []
-    for name, info in left.items():
-        new = names.get(name, name)
-        if new not in right:
-            rows.append(KeyRow(name, "only in the file" if right else "", "", 1, str(info.shape)))
-        elif right[new].shape != info.shape:
-            rows.append(KeyRow(name, "other shape", new, 1, f"{info.shape} and {right[new].shape}"))
-        else:
-            rows.append(KeyRow(name, "same" if new == name else "other name", new, 1, str(info.shape)))
-    taken = {names.get(name, name) for name in left}
-    rows += [KeyRow("", "only in the model", n, 1, str(i.shape)) for n, i in right.items() if n not in taken]
-    return replace(whole, rows=rows)
 
 
 @dataclass(frozen=True)

@@ -267,7 +267,7 @@ def test_explain_at_a_terminal_says_how_to_end() -> None:
 
 def test_fix_for_people_ends_with_a_count(latest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "runs").mkdir()
-    assert for_people(capsys, "fix", tmp_path / "runs")[1].strip() == "No checkpoint was found there"
+    assert for_people(capsys, "fix", tmp_path / "runs")[1].startswith("No checkpoint was found there")
     (tmp_path / "runs" / "a.pth").write_bytes(latest.read_bytes())
     (tmp_path / "runs" / "b.pth").write_bytes(latest.read_bytes()[:4000])
     status, out, _ = for_people(capsys, "fix", tmp_path / "runs")
