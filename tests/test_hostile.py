@@ -444,10 +444,10 @@ def entries(*pairs: tuple[bytes, bytes]) -> bytes:
     return b"}(" + b"".join(name + value for name, value in pairs) + b"u"
 
 
-def tensor(dtype: str = "float32", shape: bytes = b"K\2", stride: bytes = b"K\1") -> bytes:
+def tensor(dtype: str = "float32", shape: bytes = b"K\2", stride: bytes = b"K\1", hooks: bytes = b"") -> bytes:
     """The instructions for a tensor of two numbers in the record data/0."""
     where = b"(" + text("storage") + b"ctorch.storage\nUntypedStorage\n" + text("0") + text("cpu") + b"K\x08tQ"
-    hooks, kind = b"ccollections\nOrderedDict\n)R", f"ctorch\n{dtype}\n".encode()
+    hooks, kind = hooks or b"ccollections\nOrderedDict\n)R", f"ctorch\n{dtype}\n".encode()
     shape, stride = b"(" + shape + b"t", b"(" + stride + b"t"
     return called("torch._utils\n_rebuild_tensor_v3", where, b"K\0", shape, stride, b"\x89", hooks, kind)
 
@@ -536,8 +536,7 @@ MISLEADING = {
     "expanded to gigabytes": entries(
         (text("module.weight"), tensor(shape=b"J" + unsigned(400 * MILLION), stride=b"K\0"))),
     "no weights": entries((text("x"), b"K\1")),
-    "hooks that are none": entries(WEIGHT, (text("x"), called("torch._utils\n_rebuild_parameter", tensor(), b"\x89",
-        b"ctorch\nSize\n"))),
+    "hooks that are none": entries(WEIGHT, (text("x"), tensor(hooks=b"ctorch\nSize\n"))),
     "without numbers": entries(WEIGHT, (text("module.b"), called("torch._utils\n_rebuild_meta_tensor_no_storage",
         b"ctorch\nfloat32\n", b"(K\1t", b"(K\1t", b"\x89"))),
 }  # fmt: skip
