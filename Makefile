@@ -17,14 +17,9 @@ PINS := tests/pins.txt
 help:  ## what can be made
 	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# One line every 15 seconds, so that a long installation is seen to live. What pip fetches goes through .venv/tmp: it is
-# counted too, needs no room in /tmp, and is gone afterwards. The line's loop ends with the shell that started it.
+# pip is not told to be quiet: a long installation is seen to live.
 define INSTALL
-@mkdir -p .venv/tmp; started=$$(date +%s); \
-  while sleep 15 >/dev/null 2>&1 && kill -0 $$$$ 2>/dev/null; do \
-    echo "  $$(($$(date +%s) - started)) s, $$(du -sm .venv 2>/dev/null | cut -f1) MB"; done & line=$$!; \
-  TMPDIR="$$PWD/.venv/tmp" $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(PINS) -e $(1); \
-  code=$$?; kill $$line; rm -rf .venv/tmp; [ $$code = 0 ] || { \
+@$(BIN)/python -m pip install --disable-pip-version-check -c $(PINS) -e $(1) || { \
   echo "The set-up is not finished: the lines above say why. It needs a network. Run the same command again: it goes on."; exit 1; }
 endef
 
