@@ -58,7 +58,9 @@ def dav2() -> None:
 @click.option("--keys", is_flag=True, help="List every tensor, not only the families.")
 @json_option
 def inspect(file: Path, keys: bool, as_json: bool) -> int:
-    """What FILE holds, read without running it and without loading a tensor.
+    """What FILE holds, read without running it.
+
+    No tensor is loaded.
 
     Exit status: 0 a checkpoint; 4 none, or damaged.
     """
@@ -132,7 +134,9 @@ def explain(textfile: Any, as_json: bool) -> int:
 @click.option("--force", is_flag=True, help="Overwrite an existing target.")
 @json_option
 def fix(paths: tuple[Path, ...], file_format: str | None, as_json: bool, **options: Any) -> int:
-    """Mend checkpoints: unwrap the container, take the wrapper's prefix off, write a clean file beside the source.
+    """Mend checkpoints: a clean file beside each source.
+
+    Unwraps the container and takes the wrapper's prefix off; every number stays, and is compared.
 
     Exit status: 0 all written, or clean already; 1 some file was refused or failed.
     """
@@ -150,7 +154,9 @@ def fix(paths: tuple[Path, ...], file_format: str | None, as_json: bool, **optio
 
 @dav2.command(epilog="Example: dav2 depth room.jpg --weights latest.fixed.pth --max-depth 20 --output maps/")
 @click.argument("images", type=Path, nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--weights", required=True, metavar="FILE", help="A checkpoint, broken or mended, or an official name.")
+@click.option(
+    "--weights", required=True, metavar="FILE", help="A checkpoint, broken or mended; or a name: tiny, vits, ..."
+)
 @encoder_option
 @click.option(
     "--max-depth",
@@ -166,7 +172,10 @@ def fix(paths: tuple[Path, ...], file_format: str | None, as_json: bool, **optio
 def depth(
     images: tuple[Path, ...], weights: str, encoder: str | None, max_depth: float | None, as_json: bool, **options: Any
 ) -> int:
-    """Depth maps of IMAGEs: STEM.depth.npy (float32) and STEM.depth.png (to look at)."""
+    """Depth maps of pictures, to compute with and to look at.
+
+    Beside each IMAGE: STEM.depth.npy (float32, metres or relative) and STEM.depth.png (bright is near).
+    """
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
     from .pictures import write_depth_maps
     from .repair import load_model
@@ -177,16 +186,25 @@ def depth(
         emit({"images": results}, True)
     else:
         for result in results:
-            scale = f"({result['unit']}, {result['min']:.3g} to {result['max']:.3g})" if "error" not in result else ""
-            click.echo(printable(result.get("error") or f"{result['source']} -> {result['picture']} {scale}", None))
+            click.echo(printable(result.get("error") or _depth_line(result), None))
+            if "warning" in result:
+                click.echo(f"Warning: {result['warning']}.", err=True)
     return int(any("error" in result for result in results))
+
+
+def _depth_line(result: dict[str, Any]) -> str:
+    span = f"{result['unit']}, {result['min']:.3g} to {result['max']:.3g}"
+    return f"{result['source']} -> {result['picture']} and {Path(result['depth']).name} ({span})"
 
 
 @dav2.command(epilog="Example: dav2 download vits")
 @click.argument("name")
 @json_option
 def download(name: str, as_json: bool) -> int:
-    """Official weights NAME, into the Hugging Face cache; prints where they lie."""
+    """Fetch official weights into the Hugging Face cache.
+
+    Prints where they lie. NAME: vits, vitb or vitl, with -metric-indoor or -metric-outdoor behind it for metric ones.
+    """
     from .hub import download as run
 
     path = run(name)

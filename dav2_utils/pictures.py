@@ -52,13 +52,22 @@ def decoded(content: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
     return None if picture is None else np.asarray(picture, dtype=np.uint8)
 
 
+def flat(depth: npt.NDArray[np.float32], max_depth: float | None) -> str:
+    """What to say of a map in which every pixel is the same; empty for one that has depth in it."""
+    if depth.min() != depth.max():
+        return ""
+    why = "metric weights in the relative model? They need max_depth" if max_depth is None else "are these its weights?"
+    return f"every pixel has the same value, so there is no depth to see: {why}"
+
+
 def write_depth_maps(
     model: DepthAnythingV2, images: Iterable[Path], *, input_size: int = 518, output: Path | None = None
 ) -> list[dict[str, Any]]:
     """For each image: `STEM.depth.npy` (float32, (H, W)) and `STEM.depth.png` (cividis, for the eye).
 
     Metric models give metres; relative ones inverse depth up to scale and shift, so larger is nearer. In the picture
-    bright is always near. One image that fails does not stop the rest: its result holds `error`.
+    bright is always near. One image that fails does not stop the rest: its result holds `error`. That of a map without
+    depth in it holds `warning`.
     """
     from tqdm import tqdm
 
@@ -97,4 +106,4 @@ def _write_one(model: DepthAnythingV2, image: Path, stem: Path, input_size: int)
         "max_depth": model.max_depth,
         "min": float(depth.min()),
         "max": float(depth.max()),
-    }
+    } | ({"warning": warning} if (warning := flat(depth, model.max_depth)) else {})

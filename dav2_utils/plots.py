@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .keys import CheckpointError
+from .pictures import flat
 from .scenes import depth_scores
 
 if TYPE_CHECKING:
@@ -216,8 +217,8 @@ def _depth_bar(figure: Figure, shown: Any, axes: Any, max_depth: float | None) -
 
 def _in_words(depth: Array, max_depth: float | None) -> str:
     low, high = float(depth.min()), float(depth.max())
-    if low == high:
-        return "every pixel has the same value, so there is no depth to see"
+    if nothing := flat(depth, max_depth):
+        return nothing
     if max_depth is None:
         return "relative depth, brighter is nearer; the numbers have no unit"
     return f"metres from the camera, {low:.1f} to {high:.1f} m; brighter is nearer"

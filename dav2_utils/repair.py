@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from . import __version__
+from .architecture import ENCODERS
 from .checkpoint import Checkpoint, inspect_file
 from .diagnosis import Diagnosis, diagnose
 from .fixing import Repair as Repair
@@ -46,10 +47,11 @@ def load_model(
 ) -> DepthAnythingV2:  # fmt: skip
     """A `DepthAnythingV2` in eval mode with the weights in `path`, mended on the way in, whatever wraps them.
 
-    `path`: a file, or the name of official weights (`vits`, `vitl-metric-indoor`, ... see `hub.OFFICIAL`). `encoder`
-    is inferred from the shapes, and `max_depth` (metres; makes the model metric) taken from the facts saved with the
-    weights, unless given. `dtype`: of the parameters, float32 without one. The weights stay mapped from the file as
-    long as the model lives on the CPU in the file's own dtype, so they cost no second copy.
+    `path`: a file, the name of official weights (`vits`, `vitl-metric-indoor`, ... see `hub.OFFICIAL`), or `tiny`, the
+    weights that come with this package (rooms, to 20 m). `encoder` is inferred from the shapes, and `max_depth` (metres;
+    makes the model metric) taken from the facts saved with the weights, unless given. `dtype`: of the parameters,
+    float32 without one. The weights stay mapped from the file as long as the model lives on the CPU in the file's own
+    dtype, so they cost no second copy.
 
     Nothing is loaded in part: raises `DoesNotFit` when anything is missing, unexpected or of another shape, and
     `CheckpointError` when the file cannot be read. Warns when the facts in the file speak against the arguments.
@@ -80,11 +82,14 @@ def load_model(
 
 
 def _official(path: str | os.PathLike[str]) -> tuple[Path, float | None]:
-    """The file, downloaded where `path` is the name of official weights, and the range that belongs to those."""
+    """The file, downloaded where `path` names official weights, and the range that belongs to those."""
     if isinstance(path, str) and not Path(path).is_file():
         from .hub import OFFICIAL, download
+        from .scenes import default_weights
 
-        if path in OFFICIAL:
+        if path == "tiny":
+            return default_weights(), None
+        if path in ENCODERS or path in OFFICIAL:  # vitg is a name without a file, and is told so
             return download(path), OFFICIAL[path].max_depth
     return Path(path), None
 

@@ -192,11 +192,29 @@ def test_depth_writes_maps_and_goes_on_past_a_bad_image(latest: Path, tmp_path: 
     assert "bad.png" in bad["error"]
 
 
+def test_metric_weights_in_the_relative_model_are_met_with_a_question(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They load without a word and give zero everywhere: all that says so is the map."""
+    from dav2_utils import load_model, make_scene
+
+    tiny = load_model("tiny")
+    assert tiny.max_depth == 20
+    torch.save(tiny.state_dict(), tmp_path / "metric.pth")
+    cv2.imwrite(str(tmp_path / "room.png"), make_scene("rooms", 3).image)
+    words = ("depth", tmp_path / "room.png", "--input-size", 112, "--weights")
+    status, out, said = for_people(capsys, *words, tmp_path / "metric.pth")
+    assert (status, "room.depth.npy" in out) == (0, True) and "metric weights in the relative model?" in said
+    status, found = in_process(capsys, *words, "tiny")
+    assert status == 0 and "warning" not in found["images"][0] and found["images"][0]["max"] > 2
+
+
 def test_check_and_help_with_an_example() -> None:
     assert dav2("check", "--json").returncode == 0
     for command in ("inspect", "diagnose", "explain", "fix", "depth", "download", "check"):
         text = dav2(command, "--help").stdout
         assert "Example" in text and "--json" in text
+    assert "..." not in dav2("--help").stdout, "a line that is cut off"
 
 
 def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
