@@ -194,7 +194,7 @@ def depth(
 
 def _depth_line(result: dict[str, Any]) -> str:
     span = f"{result['unit']}, {result['min']:.3g} to {result['max']:.3g}"
-    return f"{result['source']} -> {result['picture']} and {Path(result['depth']).name} ({span})"
+    return f"{result['source']} -> {result['picture']} ({span}) and {Path(result['depth']).name}"
 
 
 @dav2.command(epilog="Example: dav2 download vits")

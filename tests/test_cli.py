@@ -214,7 +214,7 @@ def test_check_and_help_with_an_example() -> None:
     for command in ("inspect", "diagnose", "explain", "fix", "depth", "download", "check"):
         text = dav2(command, "--help").stdout
         assert "Example" in text and "--json" in text
-    assert "..." not in dav2("--help").stdout, "a line that is cut off"
+    assert "..." not in dav2("--help").stdout.partition("Commands:")[2], "a line that is cut off"
 
 
 def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
