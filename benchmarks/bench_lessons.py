@@ -2,8 +2,8 @@
 
     python benchmarks/bench_lessons.py [NAME ...]
 
-Each starts from an empty folder, so that a lesson which needs `latest.pth` makes it first. Together they take less
-where they find it already, as in `make lessons`. What is stored is read by the rules of `tests/lesson_rules.py`.
+They share a folder that is empty at the start, as on a fresh clone: the first lesson that needs `latest.pth` trains it.
+What is stored is read by the rules of `tests/lesson_rules.py`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Lesson(NamedTuple):
     lines: list[int]  # of each code cell
 
 
-def measure(path: Path) -> Lesson:
+def measure(path: Path, runs: Path) -> Lesson:
     from lesson_rules import code_lines
     from lesson_runs import execute, read, secluded
 
     with tempfile.TemporaryDirectory() as folder:
-        environment = secluded(Path(folder)) | {"DAV2_LESSONS": str(Path(folder) / "runs")}
+        environment = secluded(Path(folder)) | {"DAV2_LESSONS": str(runs)}
         start = time.perf_counter()
         execute(path, Path(folder), environment=environment)
         seconds = time.perf_counter() - start
@@ -41,7 +41,7 @@ def measure(path: Path) -> Lesson:
 
 
 def rows(found: list[Lesson]) -> list[Row]:
-    every = f"{len(found)} lessons, each from an empty folder"
+    every = f"{len(found)} lessons, one after the other; the first that needs latest.pth trains it"
     slow, large = max(found, key=lambda lesson: lesson.seconds), max(found, key=lambda lesson: lesson.size)
     dense, long = max(found, key=lambda one: median(one.lines)), max(found, key=lambda one: max(one.lines))
     total, middle = sum(lesson.seconds for lesson in found), median(lesson.seconds for lesson in found)
@@ -62,9 +62,10 @@ def main() -> None:
     options.add_argument("names", nargs="*", help="lessons by the beginning of their names (default: all)")
     o = options.parse_args()
     found = []
-    for path in lessons(o.names):
-        found.append(measure(path))
-        print(f"{found[-1].name:<26} {found[-1].seconds:6.1f} s", flush=True)
+    with tempfile.TemporaryDirectory() as runs:
+        for path in lessons(o.names):
+            found.append(measure(path, Path(runs)))
+            print(f"{found[-1].name:<26} {found[-1].seconds:6.1f} s", flush=True)
     report(rows(found), o.rows)
 
 
