@@ -48,7 +48,7 @@ def load_model(
     """A `DepthAnythingV2` in eval mode with the weights in `path`, mended on the way in, whatever wraps them.
 
     `path`: a file, the name of official weights (`vits`, `vitl-metric-indoor`, ... see `hub.OFFICIAL`), or `tiny`, the
-    weights that come with this package (rooms, to 20 m). `encoder` is inferred from the shapes, and `max_depth` (metres,
+    weights that come with this package (rooms to 20 m). `encoder` is inferred from the shapes, and `max_depth` (metres,
     for a metric model) taken from the facts saved with the weights, unless given. `dtype`: of the parameters,
     float32 without one. The weights stay mapped from the file as long as the model lives on the CPU in the file's own
     dtype, so they cost no second copy.
