@@ -6,7 +6,6 @@ import importlib
 import importlib.metadata
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,13 +53,6 @@ def test_each_trouble_has_its_verdict_and_its_cure() -> None:
     assert lines[-1].startswith("4 of 7 need attention")
     assert [line[:4] for line in lines if "lab" in line and "->" not in line] == ["note"]
     assert sum(line.startswith("FAIL") for line in lines) == 4 and sum("->" in line for line in lines) == 5
-
-
-def test_a_python_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "requires", lambda name: None)
-    monkeypatch.setattr(environment, "sys", SimpleNamespace(version_info=(3, 9, 18)))
-    [row] = environment.check_environment()
-    assert (row.verdict, row.found, row.ok) == ("too old", "3.9.18", False)
 
 
 def test_without_gloo_it_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
