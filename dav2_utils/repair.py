@@ -16,11 +16,11 @@ from torch import nn
 
 from . import __version__
 from .architecture import ENCODERS
+from .batch import fix_many as fix_many
 from .checkpoint import Checkpoint, inspect_file
 from .diagnosis import Diagnosis, diagnose
 from .fixing import Repair as Repair
 from .fixing import fix_file as fix_file
-from .fixing import fix_many as fix_many
 from .fixing import prove
 from .keys import CheckpointError, printable
 from .model import DepthAnythingV2

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from dav2_utils import fixing, writing
-from dav2_utils.fixing import fix_file, fix_many
+from dav2_utils.repair import fix_file, fix_many
 
 torch.set_num_threads(1)
 STEPS = ["half written", "prove", "seal", "_flush", "_name", "named", "keep_backup", "write_text"]

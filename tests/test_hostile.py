@@ -601,8 +601,7 @@ def test_names_of_files(raw: bytes, tmp_path: Path, monkeypatch: Any, capsysbina
 
 def test_folders_with_traps(tmp_path: Path) -> None:
     """Links in circles, a device or a pipe as the target, facts without an end, and results that meet in one place."""
-    from dav2_utils.fixing import fix_file, fix_many
-    from dav2_utils.repair import load_into
+    from dav2_utils.repair import fix_file, fix_many, load_into
 
     runs, out = tmp_path / "runs", tmp_path / "out"
     runs.mkdir()

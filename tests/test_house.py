@@ -17,7 +17,7 @@ ROOMS = [
     "formats", "weightsets", "checkpoint", "messages", "vocabulary", "relations", "sizes",
     "contents", "signs", "causes", "leftovers", "verdict", "diagnosis",
     "keytable", "explanation", "dinov2", "model", "pictures", "hub", "raycast", "scenes", "writing",
-    "stripping", "reading", "fixing", "repair",
+    "stripping", "reading", "fixing", "batch", "repair",
     "training", "finetune", "plots", "exercises", "clinic", "views", "widgets", "notebook", "cli",
 ]  # fmt: skip
 LIGHT = ROOMS[: ROOMS.index("explanation") + 1]
