@@ -79,7 +79,7 @@ lessons: .venv/lessons.stamp  ## run every lesson and write it as a page, for re
 lessons-update: .venv/test.stamp  ## run every lesson and store it with its new outputs
 	$(BIN)/python tests/lessons.py update $(ARGS)
 
-bench: .venv/test.stamp  ## every goal beside its measured figure, in one table (7 GB in build/, ten minutes)
+bench: .venv/test.stamp  ## every goal beside its measured figure, in one table (7 GB in build/, several minutes)
 	$(BIN)/python benchmarks $(ARGS)
 
 clean:  ## take away what was made, the environment too

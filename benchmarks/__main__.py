@@ -4,7 +4,7 @@
 
 Each script runs in a process of its own, one after the other; a line for each goes to standard error, and what else it
 prints into build/benchmarks. A goal that is missed is a row that says so. The exit status is 1 only where a script
-itself failed. All of it takes about ten minutes, 7 GB on the disk and 6 GB of memory; the file of 4 GB stays in
+itself failed. All of it takes several minutes, 7 GB on the disk and 6 GB of memory; the file of 4 GB stays in
 build/benchmarks for the next time, until `make clean`.
 """
 
