@@ -263,7 +263,8 @@ def error_report(error: Exception) -> dict[str, Any]:
     """One error as JSON; for something that is no checkpoint, with its `format`."""
     kind = "usage" if isinstance(error, click.UsageError) else getattr(error, "kind", type(error).__name__)
     message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-    message = message or "This needs more memory than there is. Use a machine with more, or a smaller file."
+    if isinstance(error, MemoryError):
+        message = "This needs more memory than there is. Use a machine with more, or a smaller file."
     report: dict[str, Any] = {"error": {"kind": kind, "message": message}}
     if hasattr(error, "format"):
         report = {"file": str(getattr(error, "path", "")), "format": error.format, **report}

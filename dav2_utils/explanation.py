@@ -15,6 +15,7 @@ from typing import Any
 
 from .causes import CAUSES, CauseFound
 from .contents import AFTER, BEFORE
+from .keys import printable
 from .messages import Message, parse
 from .relations import RELATIONS, Lists, Reading
 from .signs import find_sign
@@ -119,7 +120,7 @@ def _rows(found: CauseFound) -> list[str]:
             ("run", cause.code), ("renaming alone repairs it", renaming), ("more", cause.reference)]  # fmt: skip
     lines = [f"{label}: {value}" for label, value in rows if value]
     return [
-        fill(line, 100, initial_indent="   ", subsequent_indent="      ",
+        fill(printable(line, None), 100, initial_indent="   ", subsequent_indent="      ",
              break_long_words=not line.startswith("more:"), break_on_hyphens=not line.startswith("more:"))
         for line in lines
     ]  # fmt: skip

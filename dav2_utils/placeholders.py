@@ -207,7 +207,7 @@ def _elsewhere(kind: str, shape: tuple[int, ...], dtype: str) -> Tensor:
 
 
 def _subclass(kind: Any, dtype: Any, size: Any, *rest: Any) -> Tensor:
-    return _elsewhere(kind.dotted, _shape(size), dtype.name)
+    return _elsewhere(kind.dotted, _shape(size), _dtype(dtype))
 
 
 def _from_numpy(array: Any, dtype: Any, *rest: Any) -> Tensor:

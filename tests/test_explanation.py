@@ -142,3 +142,11 @@ def test_time_grows_with_the_length_and_no_faster(file: str) -> None:
     start = time.process_time()
     explain(said)
     assert time.process_time() - start < 10
+
+
+def test_a_pasted_error_cannot_steer_the_terminal() -> None:
+    names = '"{0}a\x07\x9b2J.weight", "{0}b.weight". '
+    said = f"Missing key(s) in state_dict: {names.format('')}Unexpected key(s) in state_dict: {names.format('module.')}"
+    found = explain(said)
+    assert found.causes[0].cause == "wrapper_prefix" and "a\x07" in found.causes[0].evidence
+    assert str(found).replace("\n", "").isprintable() and "\x07" not in found._repr_html_()

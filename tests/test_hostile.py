@@ -501,6 +501,10 @@ def test_a_dtype_that_is_none(dtype: str, tmp_path: Path) -> None:
     """It would stand in a notebook as HTML, and in a terminal as a colour."""
     with pytest.raises(NotACheckpoint, match="dtype"):
         inspect_file(made(tmp_path / "a.pth", (text("a.b"), tensor(dtype))))
+    kind = f"ctorch\n{dtype}\n".encode()
+    spread = called("torch._utils\n_rebuild_wrapper_subclass", b"ctorch.distributed.tensor\nDTensor\n", kind, b"(K\2t")
+    with pytest.raises(NotACheckpoint, match="dtype"):
+        inspect_file(made(tmp_path / "b.pth", (text("a.b"), spread)))
 
 
 def test_records_that_differ_in_case_alone(tmp_path: Path) -> None:
