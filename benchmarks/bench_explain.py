@@ -20,8 +20,8 @@ from typing import Any
 
 from side_by_side import ROOT, Row, Run, in_turns, medians, parser, process, report
 
-from dav2_utils.causes import CAUSES
-from dav2_utils.explanation import explain
+from dav2_utils.diagnosis.causes import CAUSES
+from dav2_utils.diagnosis.explain import explain
 
 CASES = ROOT / "tests" / "data" / "failures.json"
 MUST = list(CAUSES)[:20]

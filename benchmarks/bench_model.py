@@ -40,7 +40,7 @@ def as_official(*steps: str) -> ExitStack:
     """A context in which our classes work as the official ones do, as far as `steps` say."""
     from unittest.mock import patch
 
-    from dav2_utils import dinov2, model
+    from dav2_utils.depth import dinov2, model
 
     def attention(self: Any, x: Any) -> Any:
         batch, tokens, width = x.shape
@@ -77,7 +77,7 @@ def weights(encoder: str) -> dict[str, Any]:
     import recipe
     import torch
 
-    from dav2_utils.architecture import table_for
+    from dav2_utils.encoders import table_for
 
     return {
         name: torch.from_numpy(recipe.tensor(name, info.shape, encoder)) for name, info in table_for(encoder).items()
@@ -88,8 +88,8 @@ def form(o: argparse.Namespace, name: str) -> Callable[[Any], Any]:
     """One form as a function from the input to the depth map, on the weights that `tests/recipe.py` makes."""
     import torch
 
-    from dav2_utils.architecture import get_encoder
-    from dav2_utils.model import DepthAnythingV2, model_configs
+    from dav2_utils.depth.model import DepthAnythingV2, model_configs
+    from dav2_utils.encoders import get_encoder
 
     if name == TRANSFORMERS:
         return from_transformers(get_encoder(o.encoder))
@@ -189,7 +189,7 @@ def parity() -> Parity:
     import parity as stored
     import torch
 
-    from dav2_utils.model import DepthAnythingV2
+    from dav2_utils.depth.model import DepthAnythingV2
 
     def vits(max_depth: float | None, **other: Any) -> DepthAnythingV2:
         with torch.device("meta"):

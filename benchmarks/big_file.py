@@ -29,8 +29,8 @@ def made_apart(folder: Path, encoder: str = "vitl") -> Path:
 def _make(path: Path, encoder: str) -> None:
     import torch
 
-    from dav2_utils.architecture import table_for
-    from dav2_utils.writing import replacing, require_space
+    from dav2_utils.encoders import table_for
+    from dav2_utils.repair.writing import replacing, require_space
 
     torch.manual_seed(0)
     weights = {

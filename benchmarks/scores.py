@@ -19,10 +19,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from side_by_side import Row, parser, report
 
-from dav2_utils.finetune import Plan, make_checkpoint
-from dav2_utils.model import DepthAnythingV2
-from dav2_utils.scenes import DOMAINS, default_weights, depth_scores, held_out, make_scene
-from dav2_utils.training import evaluate
+from dav2_utils.depth.hub import default_weights
+from dav2_utils.depth.model import DepthAnythingV2
+from dav2_utils.depth.scores import depth_scores
+from dav2_utils.training.data import evaluate
+from dav2_utils.training.loop import Plan, make_checkpoint
+from dav2_utils.training.scenes import DOMAINS, held_out, make_scene
 
 Scores = dict[str, float]
 MEAN, BASE, SCALED, TUNED = "mean training depth", "base", "base, outputs times 4 (max_depth 80)", "fine-tuned"

@@ -22,9 +22,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import dav2_utils
-from dav2_utils.model import DepthAnythingV2
-from dav2_utils.scenes import DOMAINS, default_weights, held_out
-from dav2_utils.training import SceneDataset, depth_loss, evaluate
+from dav2_utils.depth.hub import default_weights
+from dav2_utils.depth.model import DepthAnythingV2
+from dav2_utils.training.data import SceneDataset, depth_loss, evaluate
+from dav2_utils.training.scenes import DOMAINS, held_out
 
 
 def options() -> argparse.Namespace:

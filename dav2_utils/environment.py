@@ -6,16 +6,10 @@ Standard library only: whoever asks has, by definition, an environment that may 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import os
 import re
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
-
-from .keys import CheckpointError
 
 IMPORT_NAMES = {"opencv-python": "cv2"}  # where the package and the module are called differently
 STAND_INS = {"opencv-python": "opencv-python-headless"}  # the same module without the graphics library
@@ -43,8 +37,10 @@ class Check:
 
 def check_environment() -> list[Check]:
     """A `Check` for Python and for each package that the core and the lessons need, really imported one by one."""
+    from importlib.metadata import requires
+
     rows = [Check("python", ".".join(map(str, sys.version_info[:3])), ">=3.10", "ok")]  # pip refuses an older one
-    for requirement in importlib.metadata.requires("dav2_utils") or []:
+    for requirement in requires("dav2_utils") or []:
         match = re.match(r"([\w.-]+)\s*(?:\[.*?\])?\s*>=([\w.]+)(?:\s*;\s*extra\s*==\s*['\"](\w+)['\"])?", requirement)
         if match and match[3] in (None, "lessons"):
             rows.append(_check(match[1], match[2], lessons_only=match[3] is not None))
@@ -67,9 +63,11 @@ def _check(name: str, lowest: str, lessons_only: bool) -> Check:
 
 
 def _installed(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
+        return version(name)
+    except PackageNotFoundError:
         return None
 
 
@@ -95,19 +93,6 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
 
 
-def lesson_folder(name: str = "") -> Path:
-    """Where the lessons write, made when it is not there.
-
-    `name` inside the folder that the variable `DAV2_LESSONS` names; without one inside `notebooks/runs` of the
-    repository, or of the system's temporary folder where the package was installed without it.
-    """
-    lessons = Path(__file__).resolve().parents[1] / "notebooks"
-    default = lessons / "runs" if os.access(lessons, os.W_OK) else Path(tempfile.gettempdir()) / "dav2_lessons"
-    folder = Path(os.environ.get("DAV2_LESSONS") or default) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def report(rows: list[Check]) -> str:
     """The checks as a table of text, each cure below the line that it belongs to."""
     width = max(len(row.name) for row in rows)
@@ -125,15 +110,3 @@ def report(rows: list[Check]) -> str:
         else f"{bad} of {len(rows)} need attention: do what the arrows say, then run `dav2 check` again."
     )
     return "\n".join(lines)
-
-
-def import_cv2() -> Any:
-    """OpenCV, or a `CheckpointError` that says which system library it misses."""
-    try:
-        import cv2
-    except ImportError as error:
-        cure = CURE_GL if "lib" in str(error) else "pip install opencv-python"
-        raise CheckpointError(
-            f"OpenCV cannot be imported: {error}", "opencv-python", cure, kind="environment"
-        ) from error
-    return cv2

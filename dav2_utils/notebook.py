@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from .explanation import Explanation, explain
-from .keys import CheckpointError
+from .diagnosis.explain import Explanation, explain
+from .errors import CheckpointError
 
 # Seen in the traceback of whatever reads or loads weights; without it nothing is explained, whatever the words.
 _LOADING = re.compile(r"load_state_dict|torch\.load\(|torch[/\\]serialization|safetensors|safe_open|unpickl", re.I)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dav2_utils.model import DepthAnythingV2
+from dav2_utils.depth.model import DepthAnythingV2
 
 torch.set_num_threads(1)
 

@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 
-from dav2_utils import fixing, writing
-from dav2_utils.repair import fix_file, fix_many
+from dav2_utils.repair import fixing, writing
+from dav2_utils.repair.batch import fix_many
+from dav2_utils.repair.fixing import fix_file
 
 torch.set_num_threads(1)
 STEPS = ["half written", "prove", "seal", "_flush", "_name", "named", "keep_backup", "write_text"]

@@ -8,7 +8,7 @@ import numpy as np
 import recipe
 import torch
 
-from dav2_utils.model import DepthAnythingV2
+from dav2_utils.depth.model import DepthAnythingV2
 
 DATA = Path(__file__).parent / "data"
 TOLERANCE = 2e-4  # of the output's standard deviation; noise is about 1e-5, one tensor off by 1 % at least 2e-4

@@ -28,7 +28,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from dav2_utils.model import DepthAnythingV2
+from dav2_utils.depth.model import DepthAnythingV2
 
 State = dict[str, torch.Tensor]
 Raise = Callable[[Path], Any]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dav2_utils.architecture import ENCODERS, get_encoder, infer_encoder, table_for
-from dav2_utils.keys import CheckpointError, Table, TensorInfo
+from dav2_utils.encoders import ENCODERS, get_encoder, infer_encoder, table_for
+from dav2_utils.errors import CheckpointError
+from dav2_utils.keys import Table, TensorInfo
 
 # Names and parameters of the official models, counted on the official code.
 OFFICIAL = {

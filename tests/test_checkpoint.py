@@ -23,8 +23,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from dav2_utils.archives import ArchiveError, read_directory, read_record
-from dav2_utils.checkpoint import AmbiguousSets, Checkpoint, NotACheckpoint, NoWeights, PathError, inspect_file, select
+from dav2_utils.errors import AmbiguousSets, ArchiveError, NotACheckpoint, NoWeights, PathError
+from dav2_utils.files.archives import read_directory, read_record
+from dav2_utils.files.checkpoint import Checkpoint, inspect_file, select
 from dav2_utils.keys import TensorInfo
 
 

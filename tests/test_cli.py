@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from dav2_utils import ENCODERS, cli, environment
+from dav2_utils import ENCODERS, environment
+from dav2_utils.cli import files as cli
 
 
 def dav2(*words: Any, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dav2_utils import CheckpointError, DepthAnythingV2, diagnose, fix_file, load_model
-from dav2_utils.clinic import PATIENTS, patient
+from dav2_utils.classroom.clinic import PATIENTS, patient
 
 MENDED = ("01", "02", "06", "07", "08", "10", "11")
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from dav2_utils.architecture import table_for
-from dav2_utils.causes import CAUSES
-from dav2_utils.checkpoint import inspect_file
-from dav2_utils.diagnosis import diagnose, table_of
-from dav2_utils.keys import CheckpointError, Table, TensorInfo
+from dav2_utils.diagnosis.causes import CAUSES
+from dav2_utils.diagnosis.diagnose import diagnose, table_of
+from dav2_utils.encoders import table_for
+from dav2_utils.errors import CheckpointError
+from dav2_utils.files.checkpoint import inspect_file
+from dav2_utils.keys import Table, TensorInfo
 
 VITS, VITL = table_for("vits"), table_for("vitl")
 ONE = TensorInfo((1,))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dav2_utils import CheckpointError, check
-from dav2_utils.architecture import table_for
-from dav2_utils.exercises import EXERCISES
+from dav2_utils.classroom.exercises import EXERCISES
+from dav2_utils.encoders import table_for
 
 _NAMES = len(table_for("tiny"))
 WRONG: dict[str, tuple[Any, ...]] = {

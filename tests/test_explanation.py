@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dav2_utils import causes
-from dav2_utils.causes import CAUSES
-from dav2_utils.explanation import explain
+from dav2_utils.diagnosis import causes
+from dav2_utils.diagnosis.causes import CAUSES
+from dav2_utils.diagnosis.explain import explain
 
 sys.path.insert(0, str(Path(__file__).parent))
 from real_errors import ERRORS, text_of, traceback_of

@@ -16,12 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dav2_utils import finetune
-from dav2_utils.finetune import Plan, make_checkpoint, train
-from dav2_utils.keys import CheckpointError
-from dav2_utils.model import DepthAnythingV2
-from dav2_utils.scenes import default_weights, held_out
-from dav2_utils.training import depth_loss, evaluate
+from dav2_utils.depth.hub import default_weights
+from dav2_utils.depth.model import DepthAnythingV2
+from dav2_utils.errors import CheckpointError
+from dav2_utils.training import loop as finetune
+from dav2_utils.training.data import depth_loss, evaluate
+from dav2_utils.training.loop import Plan, make_checkpoint, train
+from dav2_utils.training.scenes import held_out
 
 needs_torchrun = pytest.mark.skipif(os.name == "nt", reason="torchrun does not work with torch for Windows")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

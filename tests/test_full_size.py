@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from dav2_utils.architecture import table_for
-from dav2_utils.checkpoint import inspect_file
-from dav2_utils.diagnosis import diagnose
-from dav2_utils.fixing import fix_file
-from dav2_utils.model import DepthAnythingV2
-from dav2_utils.repair import load_model
-from dav2_utils.writing import identical
+from dav2_utils.depth.model import DepthAnythingV2
+from dav2_utils.diagnosis.diagnose import diagnose
+from dav2_utils.encoders import table_for
+from dav2_utils.files.checkpoint import inspect_file
+from dav2_utils.repair.fixing import fix_file
+from dav2_utils.repair.writing import identical
+from dav2_utils.weights.loading import load_model
 
 
 def training_file(path: Path) -> dict[str, torch.Tensor]:

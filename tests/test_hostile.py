@@ -23,10 +23,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from dav2_utils.archives import MOST_RECORDS
-from dav2_utils.checkpoint import NotACheckpoint, inspect_file
-from dav2_utils.keys import CheckpointError
-from dav2_utils.pickles import MOST_STEPS, PickleError, read_pickle
+from dav2_utils.errors import CheckpointError, NotACheckpoint, PickleError
+from dav2_utils.files.archives import MOST_RECORDS
+from dav2_utils.files.checkpoint import inspect_file
+from dav2_utils.files.pickles import MOST_STEPS, read_pickle
 
 EXAMPLES = int(os.environ.get("DAV2_FUZZ", "300"))
 
@@ -557,7 +557,7 @@ WAYS = [
 @pytest.mark.parametrize(("name", "way"), WAYS)
 def test_files_that_mislead_the_repair(name: str, way: str, tmp_path: Path) -> None:
     """It ends with a result or a reason, soon, and without the memory that an expanded tensor would take."""
-    from dav2_utils.fixing import fix_file
+    from dav2_utils.repair.fixing import fix_file
 
     resource = pytest.importorskip("resource", reason="Windows does not count memory this way")
     path = made(tmp_path / "a.pth", content=MISLEADING[name])
@@ -583,7 +583,7 @@ NAMES_OF_FILES = [
 @pytest.mark.parametrize("raw", NAMES_OF_FILES, ids=[ascii(raw[:12]) for raw in NAMES_OF_FILES])
 def test_names_of_files(raw: bytes, tmp_path: Path, monkeypatch: Any, capsysbinary: Any) -> None:
     """Each command says what it does in JSON that is ASCII, and without a control character."""
-    from dav2_utils.cli import main
+    from dav2_utils.cli.files import main
 
     monkeypatch.chdir(tmp_path)
     name = os.fsdecode(raw)
@@ -605,7 +605,9 @@ def test_names_of_files(raw: bytes, tmp_path: Path, monkeypatch: Any, capsysbina
 
 def test_folders_with_traps(tmp_path: Path) -> None:
     """Links in circles, a device or a pipe as the target, facts without an end, and results that meet in one place."""
-    from dav2_utils.repair import fix_file, fix_many, load_into
+    from dav2_utils.repair.batch import fix_many
+    from dav2_utils.repair.fixing import fix_file
+    from dav2_utils.weights.loading import load_into
 
     runs, out = tmp_path / "runs", tmp_path / "out"
     runs.mkdir()

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from dav2_utils.hub import OFFICIAL, HubError, get_official
+from dav2_utils.depth.hub import OFFICIAL, get_official
+from dav2_utils.errors import HubError
 
 CONTENT = bytes(range(256)) * 60_000  # 15 MB; the client writes down 10 MB at a time, and can only resume after that
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dav2_utils.architecture import table_for
-from dav2_utils.keys import WRAPPERS, PrefixError, TensorInfo, bare, families, rename_map, wrappers_in
+from dav2_utils.encoders import table_for
+from dav2_utils.errors import PrefixError
+from dav2_utils.keys import TensorInfo, families
+from dav2_utils.wrappers import WRAPPERS, bare, rename_map, wrappers_in
 
 # names in the file, names of the target (or None), new names
 TABLE = [

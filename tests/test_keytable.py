@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dav2_utils import TensorInfo, show_keys, table_for
-from dav2_utils.keytable import KeyTable
+from dav2_utils.diagnosis.keytable import KeyTable
 
 TINY = table_for("tiny")
 WRAPPED = {f"module.{name}": info for name, info in TINY.items()}

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from dav2_utils.architecture import ENCODERS, table_for
-from dav2_utils.keys import CheckpointError
-from dav2_utils.model import DepthAnythingV2, InputError, _network_size, model_configs
+from dav2_utils.depth.model import DepthAnythingV2, InputError, _network_size, model_configs
+from dav2_utils.encoders import ENCODERS, table_for
+from dav2_utils.errors import CheckpointError
 
 sys.path.insert(0, str(Path(__file__).parent))
 import recipe
@@ -233,7 +233,7 @@ def test_a_file_from_sync_batch_norm_loads() -> None:
 
 def test_the_feed_forward_of_vitg() -> None:
     """The gated feed-forward, against its definition w3(silu(a) * b), a and b the halves of w12."""
-    from dav2_utils.dinov2 import SwiGLU
+    from dav2_utils.depth.dinov2 import SwiGLU
 
     torch.manual_seed(0)
     layer, x = SwiGLU(8, 12), torch.randn(1, 3, 8)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from dav2_utils import CheckpointError
-from dav2_utils.plots import COLOUR_MAPS, Picture, compare_depths, show_depth, show_picture
+from dav2_utils.classroom.plots import COLOUR_MAPS, Picture, compare_depths, show_depth, show_picture
 
 FAR = np.linspace(2, 16, 40 * 60, dtype=np.float32).reshape(40, 60)  # metres; the top is near
 BGR = np.zeros((40, 60, 3), np.uint8)

@@ -23,26 +23,18 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import nn
 
-from dav2_utils import fixing, reading, writing
-from dav2_utils.architecture import table_for
-from dav2_utils.checkpoint import inspect_file
-from dav2_utils.diagnosis import diagnose
-from dav2_utils.keys import CheckpointError, PrefixError
-from dav2_utils.model import DepthAnythingV2
-from dav2_utils.repair import (
-    DoesNotFit,
-    check_loaded,
-    clean_state_dict,
-    fix_file,
-    fix_many,
-    load_into,
-    load_model,
-    save_weights,
-    snapshot,
-    strip_wrappers,
-)  # fmt: skip
-from dav2_utils.stripping import three_ways
-from dav2_utils.writing import fingerprint, identical
+from dav2_utils.depth.model import DepthAnythingV2
+from dav2_utils.diagnosis.diagnose import diagnose
+from dav2_utils.encoders import table_for
+from dav2_utils.errors import CheckpointError, DoesNotFit, PrefixError
+from dav2_utils.files.checkpoint import inspect_file
+from dav2_utils.repair import fixing, reading, writing
+from dav2_utils.repair.batch import fix_many
+from dav2_utils.repair.fixing import fix_file
+from dav2_utils.repair.stripping import clean_state_dict, strip_wrappers, three_ways
+from dav2_utils.repair.writing import fingerprint, identical
+from dav2_utils.weights.loading import check_loaded, load_into, load_model, snapshot
+from dav2_utils.weights.saving import save_weights
 
 
 def net() -> nn.Sequential:

@@ -13,11 +13,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from dav2_utils.keys import CheckpointError
-from dav2_utils.model import DepthAnythingV2
-from dav2_utils.raycast import FOCAL, Light, Paint, Solid, View, render
-from dav2_utils.scenes import DOMAINS, HELD_OUT, default_weights, depth_scores, held_out, make_scene
-from dav2_utils.training import evaluate
+from dav2_utils.depth.hub import default_weights
+from dav2_utils.depth.model import DepthAnythingV2
+from dav2_utils.depth.scores import depth_scores
+from dav2_utils.errors import CheckpointError
+from dav2_utils.training.data import evaluate
+from dav2_utils.training.raycast import FOCAL, Light, Paint, Solid, View, render
+from dav2_utils.training.scenes import DOMAINS, HELD_OUT, held_out, make_scene
 
 DIGESTS = json.loads((Path(__file__).parent / "data" / "scenes.json").read_text())
 
@@ -93,7 +95,7 @@ def test_a_shadow_falls_away_from_the_lamp() -> None:
 
 
 def test_held_out_seeds_never_meet_the_training() -> None:
-    from dav2_utils import finetune
+    from dav2_utils.training import loop as finetune
 
     assert min(held_out("rooms", 200)) >= HELD_OUT and len(set(held_out("streets", 200))) == 200
     assert not set(finetune.VALIDATION) & set(held_out("streets", 200_000))

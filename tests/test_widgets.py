@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from dav2_utils import CheckpointError, DepthAnythingV2, TensorInfo, make_scene, views, widgets
-from dav2_utils.pictures import read_picture, write_depth_maps
+from dav2_utils import CheckpointError, DepthAnythingV2, TensorInfo, make_scene
+from dav2_utils.classroom import views, widgets
+from dav2_utils.depth.pictures import read_picture, write_depth_maps
 
 EVIL = "<script>alert(1)</script>.weight"
 

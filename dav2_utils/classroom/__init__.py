@@ -1,0 +1,4 @@
+"""What only the lessons need.
+
+Read `exercises` first (`check`), then `plots`; `widgets` decorate what `views` computes.
+"""

@@ -1,0 +1,249 @@
+"""Depth maps and comparisons as pictures, each with its alt text.
+
+Every function returns an object that a notebook shows when it is the last line of a cell. Pictures are PNGs with an
+opaque background, the same bytes for the same input, and their alt text travels with them: in HTML, since JupyterLab
+shows a bare PNG without one; as `text/plain`; and in the output's metadata, where nbconvert looks for it. matplotlib
+is imported when the first picture is drawn; its global state (pyplot) is not touched.
+
+Colour maps are those whose lightness rises evenly (cividis, viridis, magma), so that a picture survives a grey printer
+and colour-blind eyes. Nearer is always brighter, whichever way the numbers run: metric depth grows with distance,
+relative depth is inverse depth up to an unknown scale and shift (arXiv:1907.01341), so it shrinks.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import numpy as np
+import numpy.typing as npt
+
+from ..depth.pictures import flat
+from ..depth.scores import depth_scores
+from ..errors import CheckpointError
+
+if TYPE_CHECKING:
+    import os
+
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[Any]
+#: Colour maps whose lightness rises from one end to the other. `Spectral_r` is what the official code paints with.
+COLOUR_MAPS = ("cividis", "viridis", "magma", "Spectral_r")
+ERROR_MAP = "magma"
+ERROR_TOP = 0.5  # the error maps' upper end: half the true distance
+DPI = 100
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG and the sentence that says what is to be seen on it."""
+
+    png: bytes
+    alt: str
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        data = {"text/html": self.to_html(), "image/png": self._base64(), "text/plain": self.alt}
+        return data, {"image/png": {"alt": self.alt}}
+
+    def to_html(self) -> str:
+        """The picture and its alt text as one element, with nothing to fetch."""
+        source = f"data:image/png;base64,{self._base64()}"
+        return f'<img style="max-width:100%" alt="{escape(self.alt)}" src="{source}">'
+
+    def _base64(self) -> str:
+        return base64.b64encode(self.png).decode("ascii")
+
+    def __str__(self) -> str:
+        return self.alt
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the PNG to `path` and return it."""
+        Path(path).write_bytes(self.png)
+        return Path(path)
+
+
+Arguments = ParamSpec("Arguments")
+
+
+def _plainly(draw: Callable[Arguments, Picture]) -> Callable[Arguments, Picture]:
+    """Draw in matplotlib's own style, whatever the reader has set; the reader's settings come back afterwards."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Arguments.args, **options: Arguments.kwargs) -> Picture:
+        matplotlib = _matplotlib()
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            return draw(*args, **options)
+
+    return drawn
+
+
+@_plainly
+def show_picture(image: npt.ArrayLike, *, title: str = "", alt: str = "") -> Picture:
+    """A colour picture: uint8 (H, W, 3) in OpenCV's order BGR."""
+    pixels = _bgr(image)
+    figure = _figure(5.2, 5.2 * pixels.shape[0] / pixels.shape[1] + 0.3)
+    _paint(figure.add_subplot(), pixels[..., ::-1], title)
+    return _picture(figure, alt or f"{title or 'A picture'}, {pixels.shape[1]} by {pixels.shape[0]} pixels.")
+
+
+@_plainly
+def show_depth(
+    depth: npt.ArrayLike, *, max_depth: float | None = None, image: npt.ArrayLike | None = None,
+    title: str = "", cmap: str = "cividis", mark: tuple[float, float] | None = None,
+) -> Picture:  # fmt: skip
+    """One depth map (H, W), beside the picture that it belongs to when `image` (uint8 BGR) is given.
+
+    With `max_depth` (metres, as the model has it) the map is metric and its colour bar is in metres. Without, it is
+    relative: larger is nearer, and the bar has no numbers, because they would mean nothing. `mark` puts a cross at a
+    point, given across and down from 0 to 1.
+    """
+    values = _map(depth)
+    figure = _figure(9.0 if image is not None else 5.8, 3.4)
+    axes = figure.subplots(1, 2 if image is not None else 1, squeeze=False)[0]
+    if image is not None:
+        _paint(axes[0], _bgr(image)[..., ::-1], "picture")
+    scale = _scale(values, max_depth)
+    shown = _paint(axes[-1], values, title, cmap=_cmap(cmap, max_depth), norm=scale)
+    _depth_bar(figure, shown, axes[-1:], max_depth)
+    across, down = mark or (0, 0)
+    for axis in axes if mark else ():
+        for width, colour in ((5, "white"), (2, "black")):  # one of the two stands out from whatever is below
+            style = {"color": colour, "mew": width, "ms": 16, "clip_on": False}
+            axis.plot(across, 1 - down, "+", transform=axis.transAxes, **style)
+    return _picture(figure, f"{title or 'Depth map'}: {_in_words(values, max_depth)}")
+
+
+@_plainly
+def compare_depths(
+    truth: npt.ArrayLike, maps: Mapping[str, npt.ArrayLike], *, max_depth: float,
+    image: npt.ArrayLike | None = None, cmap: str = "cividis",
+) -> Picture:  # fmt: skip
+    """The true depth and several predicted maps (all (H, W), metres) under one colour bar, and each one's error map.
+
+    The colours go by the logarithm of the distance, so that twice as far is the same step everywhere. An error map
+    shows |predicted - true| / true; its mean, AbsRel, stands above it. Raises `CheckpointError` for maps that differ
+    in size, and for relative maps there is no such comparison: give metric ones.
+    """
+    true = _map(truth)
+    predicted = {name: _map(depth) for name, depth in maps.items()}
+    scores = {name: depth_scores(depth, true)["abs_rel"] for name, depth in predicted.items()}
+    figure = _figure(2.3 * (1 + len(maps)) + 0.9, 4.1)
+    axes = figure.subplots(2, 1 + len(maps), squeeze=False)
+    scale = _scale(true, max_depth)
+    for axis, (name, depth) in zip(axes[0], {"truth": true, **predicted}.items(), strict=True):
+        shown = _paint(axis, depth, name, cmap=_cmap(cmap, max_depth), norm=scale)
+    _depth_bar(figure, shown, axes[0], max_depth)
+    axes[1][0].set_axis_off()
+    if image is not None:
+        _paint(axes[1][0], _bgr(image)[..., ::-1], "picture")
+    for axis, (name, depth) in zip(axes[1][1:], predicted.items(), strict=True):
+        errors = np.where(true > 0, np.abs(depth - true) / np.maximum(true, 1e-6), 0.0)
+        wrong = _paint(axis, errors, f"AbsRel {scores[name]:.2f}", cmap=ERROR_MAP, vmin=0, vmax=ERROR_TOP)
+    bar = figure.colorbar(wrong, ax=list(axes[1]), ticks=[0, ERROR_TOP / 2, ERROR_TOP], pad=0.02)
+    bar.ax.set_yticklabels(["right", f"{ERROR_TOP / 2:.0%} off", f"{ERROR_TOP:.0%} off\nor more"])
+    listed = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+    return _picture(figure, f"Depth maps side by side: truth ({_in_words(true, max_depth)}), then {', '.join(maps)}. "
+                            f"Below, their error maps; mean relative error (AbsRel): {listed}.")  # fmt: skip
+
+
+# The parts that the pictures share -------------------------------------------------------------------------------
+
+
+def _matplotlib() -> Any:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise CheckpointError(f"matplotlib cannot be imported ({error})", "the extra for the lessons",
+                              "pip install 'dav2_utils[lessons]'") from error  # fmt: skip
+    return matplotlib
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure of its own, in inches, without pyplot."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
+
+
+def _paint(axis: Any, pixels: Array, title: str, **options: Any) -> Any:
+    """Pixels without axes; small ones as the squares that they are, which also keeps the file small."""
+    axis.set_title(title, fontsize=10, parse_math=False)  # a name with a dollar in it is a name
+    axis.set_axis_off()
+    return axis.imshow(pixels, interpolation="nearest" if max(pixels.shape) < 400 else None, **options)
+
+
+def _cmap(name: str, max_depth: float | None) -> str:
+    """The colour map turned so that nearer is brighter: metric depth is small when near, relative depth is large."""
+    if name not in COLOUR_MAPS:
+        raise CheckpointError(f"There is no colour map {name!r} here", f"one of {', '.join(COLOUR_MAPS)}")
+    if max_depth is None:
+        return name
+    return name[:-2] if name.endswith("_r") else f"{name}_r"
+
+
+def _scale(depth: Array, max_depth: float | None) -> Any:
+    """From values to colours: metres by their logarithm (twice as far is one step), relative depth as it is."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    low, high = float(depth.min()), float(depth.max())
+    if max_depth is None:
+        return Normalize(low, high)
+    low = max(low, 0.1)
+    return LogNorm(low, max(high, 1.01 * low), clip=True)
+
+
+def _depth_bar(figure: Figure, shown: Any, axes: Any, max_depth: float | None) -> None:
+    """The colour bar: says nearer and farther, and metres where the depth has them."""
+    bar = figure.colorbar(shown, ax=list(axes), pad=0.02)
+    bar.ax.minorticks_off()
+    low, high = shown.norm.vmin, shown.norm.vmax
+    if max_depth is None:
+        bar.set_ticks([low, high] if high > low else [low], labels=["farther", "nearer"][: 2 if high > low else 1])
+        bar.set_label("relative, no unit", fontsize=9)
+        return
+    bar.ax.invert_yaxis()  # nearer on top, as in a relative map
+    ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 40, 80) if 1.15 * low < t < high / 1.15]
+    ends = [f"nearer {low:.1f} m", f"farther {high:.1f} m"]
+    bar.set_ticks([low, *ticks, high], labels=[ends[0], *(f"{t:g} m" for t in ticks), ends[1]], fontsize=9)
+
+
+def _in_words(depth: Array, max_depth: float | None) -> str:
+    low, high = float(depth.min()), float(depth.max())
+    if nothing := flat(depth, max_depth):
+        return nothing
+    if max_depth is None:
+        return "relative depth, brighter is nearer; the numbers have no unit"
+    return f"metres from the camera, {low:.1f} to {high:.1f} m; brighter is nearer"
+
+
+def _picture(figure: Figure, alt: str) -> Picture:
+    """Drawn without date or version, so that the same input gives the same bytes."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
+    return Picture(drawn.getvalue(), alt)
+
+
+def _bgr(image: npt.ArrayLike) -> Array:
+    pixels = np.asarray(image)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise CheckpointError(f"This is no picture: shape {pixels.shape}, {pixels.dtype}", "uint8 (H, W, 3) in BGR",
+                              "Read it with cv2.imread, which gives that")  # fmt: skip
+    return pixels
+
+
+def _map(depth: npt.ArrayLike) -> Array:
+    values = np.asarray(depth, dtype=np.float32)
+    if values.ndim != 2 or not values.size:
+        raise CheckpointError(f"This is no depth map: shape {values.shape}", "two dimensions (H, W)")
+    if not np.isfinite(values).all():
+        raise CheckpointError(f"{np.count_nonzero(~np.isfinite(values))} of {values.size} depths are NaN or infinite",
+                              "finite numbers", "Look at the weights: a file cut short reads as NaN")  # fmt: skip
+    return values

@@ -1,0 +1,138 @@
+"""The interactive views of the lessons: each is a few controls around one function of `views`.
+
+Only traits that ipywidgets 7.7 (Colab) and 8 share. One HTML widget is updated in place, so nothing jumps.
+Every control has a label and works by keyboard. That rules out lists and radio buttons: JupyterLab takes the arrow keys
+from them and moves to the next cell. Which of several buttons is pressed is said in words, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ..diagnosis.diagnose import table_of
+from ..errors import CheckpointError
+from ..files.checkpoint import inspect_file
+from . import views
+from .plots import COLOUR_MAPS
+
+
+def key_explorer(file: Any, model: Any = None) -> ipywidgets.VBox:
+    """The names of `file`, beside those of `model` (whatever `table_of` takes): search, fold, differences alone."""
+    left, right = table_of(file), None if model is None else table_of(model)
+    search = ipywidgets.Text(description="Search", placeholder="blocks.3 qkv", continuous_update=True)
+    fold = ipywidgets.Checkbox(value=True, description="Fold numbered names", indent=False)
+    different = ipywidgets.Checkbox(value=False, description="Only what differs", indent=False)
+    out = ipywidgets.HTML()
+
+    def show() -> None:
+        out.value = _block(views.keys_html(left, right, search.value, fold.value, different.value))
+
+    return _around(show, [search, fold, different], out)
+
+
+def strip_playground(file: Any, model: nn.Module) -> ipywidgets.VBox:
+    """Unwrap and strip, on and off, in either order, and see at once what loading `file` into `model` would meet."""
+    opened = inspect_file(file)
+    weights = list(opened.table)
+    top = [*opened.container[:1], *opened.other_entries] if opened.container else weights
+    unwrap = ipywidgets.Checkbox(value=False, description="Unwrap the container", indent=False)
+    strip = ipywidgets.Checkbox(value=False, description="Strip 'module.' at the front", indent=False)
+    swap = ipywidgets.Checkbox(value=False, description="Strip first, unwrap afterwards", indent=False)
+    button = ipywidgets.Button(description="Load for real", tooltip="torch's own load_state_dict, on a copy")
+    out, real = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def order() -> tuple[str, ...]:
+        chosen = [step for step, box in (("unwrap", unwrap), ("strip", strip)) if box.value]
+        return tuple(chosen[::-1] if swap.value else chosen)
+
+    def show() -> None:
+        out.value = _block(views.try_switches(top, weights, list(model.state_dict()), order()).to_html())
+        real.value = ""
+
+    def load(_: Any) -> None:
+        real.value = _block(views.load_for_real(file, model, order()))
+
+    button.on_click(load)
+    box = _around(show, [unwrap, strip, swap], out)
+    box.children = (*box.children, button, real)
+    return box
+
+
+def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[np.uint8]]) -> ipywidgets.VBox:
+    """Depth maps of `pictures` (BGR uint8, by name) or an uploaded one, by each of `models`; the depth at a point."""
+    seen = dict(pictures)
+    which, scene, cmap = (
+        ipywidgets.ToggleButtons(options=options, description=name, style={"button_width": "max-content"})
+        for name, options in (("Weights", list(models)), ("Picture", list(seen)), ("Colours", list(COLOUR_MAPS[:3])))
+    )
+    size = ipywidgets.IntSlider(value=112, min=56, max=518, step=14, description="Input size", continuous_update=False)
+    across, down = (
+        ipywidgets.IntSlider(value=50, min=0, max=100, description=name, continuous_update=False)
+        for name in ("Across, %", "Down, %")
+    )
+    # Jupyter drops messages of more than 10 MB unsaid, so the label says it.
+    upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description="A picture of your own, below 10 MB")
+    upload.layout.width = "max-content"
+    point, picture = ipywidgets.HTML(), ipywidgets.HTML()  # the words stand first, where the controls are
+
+    def show() -> None:
+        with torch.inference_mode():
+            drawn, words = views.depth_view(
+                models[which.value], seen[scene.value], cmap.value, size.value, across.value / 100, down.value / 100
+            )
+        said = f"{escape(which.value)} on {escape(scene.value)}, {cmap.value}. {words}"
+        picture.value, point.value = drawn.to_html(), f"<p>{said}</p>"
+
+    def take(change: Mapping[str, Any]) -> None:
+        try:
+            if (content := views.uploaded(change["new"])) is not None:
+                seen["uploaded"] = views.decode(content)
+                again = scene.value == "uploaded"
+                scene.options, scene.value = list(seen), "uploaded"
+                if again:  # in the place of the first, so no control has changed
+                    show()
+        except CheckpointError as error:
+            point.value = f"<p>✗ {escape(str(error))}</p>"
+
+    upload.observe(take, "value")
+    box = _around(show, [which, scene, cmap, size, across, down], point)
+    box.children = (*box.children[:-1], upload, point, picture)
+    return box
+
+
+def error_reader(text: str = "") -> ipywidgets.VBox:
+    """A field for a pasted error, and the cause below it."""
+    field = ipywidgets.Textarea(
+        value=text,
+        description="Error",
+        placeholder="Paste the whole error here",
+        layout={"width": "95%", "height": "9em"},
+    )
+    out = ipywidgets.HTML()
+
+    def show() -> None:
+        out.value = _block(views.error_html(field.value))
+
+    return _around(show, [field], out)
+
+
+def _block(html: str) -> str:
+    """HTML that looks as it does in an output; an HTML widget has no style, and lines as high as a button."""
+    return f'<div class="jp-RenderedHTMLCommon" style="line-height:1.4">{html}</div>'
+
+
+def _around(show: Callable[[], None], controls: list[Any], out: Any) -> ipywidgets.VBox:
+    """The controls above what they steer; `show` runs now and whenever one of them changes."""
+    for control in controls:
+        control.style.description_width = "initial"
+        control.observe(lambda _: show(), "value")
+    show()
+    return ipywidgets.VBox([*controls, out])

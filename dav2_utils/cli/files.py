@@ -1,0 +1,124 @@
+"""The commands that look into files and error texts, and repair: inspect, diagnose, explain, fix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import CheckpointError
+from ..files.unreadable import SUFFIXES
+from ..texts import printable
+from .options import against_option, emit, encoder_option, json_option, select_option, target
+
+LONGEST_TEXT = 2**25  # bytes; a pipe can be endless
+
+
+@click.command(epilog="Example: dav2 inspect latest.pth --keys")
+@click.argument("file", type=Path)
+@click.option("--keys", is_flag=True, help="List every tensor, not only the families.")
+@json_option
+def inspect(file: Path, keys: bool, as_json: bool) -> int:
+    """What FILE holds, read without running it.
+
+    No tensor is loaded.
+
+    Exit status: 0 a checkpoint; 4 none, or damaged.
+    """
+    from ..files.checkpoint import inspect_file
+
+    found = inspect_file(file)
+    emit(found.to_dict(keys=keys) if as_json else found, as_json)
+    if keys and not as_json:
+        for weights in found.sets:
+            for name, info in weights.table.items():
+                click.echo(f"{printable(name, None)}  {tuple(info.shape)}  {info.dtype}")
+    return 0
+
+
+@click.command(epilog="Example: dav2 diagnose latest.pth --encoder vitl")
+@click.argument("file", type=Path)
+@encoder_option
+@against_option
+@select_option
+@json_option
+def diagnose(file: Path, encoder: str | None, against: Path | None, select: str | None, as_json: bool) -> int:
+    """Why FILE does not load, and what would make it load.
+
+    Exit status: 0 it loads as it is; 1 `dav2 fix` will mend it; 3 unwrapping and renaming cannot; 4 no checkpoint.
+    """
+    from ..diagnosis.diagnose import diagnose as run
+
+    found = run(file, target(encoder, against), select=select)
+    emit(found, as_json)
+    return {"loads": 0, "repairable": 1, "unreadable": 4}.get(found.verdict, 3)
+
+
+@click.command(epilog="Example: python train.py 2>&1 | tail -n 400 | dav2 explain")
+@click.argument("textfile", type=click.File("rb"), default="-")
+@json_option
+def explain(textfile: Any, as_json: bool) -> int:
+    """The cause of a failed load, from the words of the error alone. Reads TEXTFILE, or what is pasted (`-`).
+
+    Exit status: 0 the cause is recognised; 1 it is not.
+    """
+    from ..diagnosis.explain import explain as run
+
+    if textfile.isatty():
+        click.echo("Paste the error, then press Ctrl-D (Windows: Ctrl-Z and Enter).", err=True)
+    text = textfile.read(LONGEST_TEXT + 1)
+    if len(text) > LONGEST_TEXT:
+        raise CheckpointError(f"This text has more than {LONGEST_TEXT:,} bytes", "an error, and a log around it",
+                              "Give its end: tail -n 400 LOG | dav2 explain", kind="usage")  # fmt: skip
+    found = run(text.decode("utf-8", errors="replace"))
+    emit(found, as_json)
+    return 0 if found.causes else 1
+
+
+@click.command(epilog="Examples: dav2 fix latest.pth    dav2 fix runs/ --output fixed/ --dry-run")
+@click.argument("paths", type=Path, nargs=-1, required=True, metavar="PATH...")
+@click.option("--output", "-o", type=Path, help="A file for one file, a folder for a folder or several paths.")
+@click.option("--in-place", is_flag=True, help="Replace the source; the old file stays as NAME.bak.")
+@click.option("--format", "file_format", type=click.Choice(["pth", "safetensors"]), help="Default: as the source.")
+@click.option(
+    "--keep-training-state",
+    is_flag=True,
+    help="Keep the container (optimizer, epoch), change only the names; pth only.",
+)
+@encoder_option
+@against_option
+@select_option
+@click.option(
+    "--max-depth", type=float, metavar="M", help="Write down that the weights are metric, with this range in metres."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, write nothing.")
+@click.option("--force", is_flag=True, help="Overwrite an existing target.")
+@json_option
+def fix(paths: tuple[Path, ...], file_format: str | None, as_json: bool, **options: Any) -> int:
+    """Mend checkpoints: a clean file beside each source.
+
+    Unwraps the container and takes the wrapper's prefix off; every number stays, and is compared.
+
+    Exit status: 0 all written, or clean already; 1 some file was refused or failed.
+    """
+    from ..repair.batch import fix_many
+
+    repairs = fix_many(list(paths), format=file_format, **options)
+    if as_json:
+        emit({"files": [repair.to_dict() for repair in repairs]}, True)
+    else:
+        for repair in repairs:
+            click.echo(str(repair))
+        click.echo(summary(repairs))
+    return int(any(repair.status in ("refused", "failed") for repair in repairs))
+
+
+def summary(repairs: Sequence[Any]) -> str:
+    counts: dict[str, int] = {}
+    for repair in repairs:
+        counts[repair.status] = counts.get(repair.status, 0) + 1
+    if not counts:
+        return f"No checkpoint was found there: no file ends in {', '.join(SUFFIXES)}"
+    return ", ".join(f"{count} {status}" for status, count in counts.items())

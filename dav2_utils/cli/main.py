@@ -1,0 +1,84 @@
+"""The command `dav2`: a thin face over the public functions. Reports to standard output, progress to standard error.
+
+Every command takes `--json` and then prints exactly one JSON object, errors included. Exit status: 0 well, 1 to 3 what
+the command found (its `--help` says what), 2 a usage error, 4 no checkpoint or a damaged one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from .._version import __version__
+from ..errors import CheckpointError
+from ..texts import printable
+from . import files, pictures
+
+USAGE_KINDS = ("usage", "unknown_encoder", "several sets")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Stuck? dav2 diagnose FILE says what is wrong, dav2 fix FILE mends it.",
+)
+@click.version_option(__version__, prog_name="dav2")
+def dav2() -> None:
+    """Look into a checkpoint, say why it does not load, and mend it.
+
+    Made for fine-tunes of Depth Anything V2; works on any PyTorch checkpoint.
+    """
+
+
+for command in (
+    files.inspect,
+    files.diagnose,
+    files.explain,
+    files.fix,
+    pictures.depth,
+    pictures.download,
+    pictures.check,
+):
+    dav2.add_command(command)
+
+
+def exit_status(error: Exception) -> int:
+    kind = getattr(error, "kind", "")
+    return 2 if isinstance(error, click.UsageError) or kind in USAGE_KINDS else 4 if kind == "no checkpoint" else 1
+
+
+def error_report(error: Exception) -> dict[str, Any]:
+    """One error as JSON; for something that is no checkpoint, with its `format`."""
+    kind = "usage" if isinstance(error, click.UsageError) else getattr(error, "kind", type(error).__name__)
+    message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    if isinstance(error, MemoryError):
+        message = "This needs more memory than there is. Use a machine with more, or a smaller file."
+    report: dict[str, Any] = {"error": {"kind": kind, "message": message}}
+    if hasattr(error, "format"):
+        report = {"file": str(getattr(error, "path", "")), "format": error.format, **report}
+    return report
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `dav2` and exit with its status; an error is one message, never a traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # a name from a file may hold what this terminal cannot show
+        reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
+        if reconfigure:
+            reconfigure(errors="backslashreplace")
+    try:
+        status = dav2.main(words, prog_name="dav2", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("Stopped; what was not finished was not written.", err=True)
+        status = 130
+    except (CheckpointError, click.ClickException, OSError, MemoryError) as error:
+        status = exit_status(error)
+        report = error_report(error)
+        as_json = "--json" in words[: words.index("--")] if "--" in words else "--json" in words
+        click.echo(json.dumps(report)) if as_json else click.echo(
+            "\n".join(printable(line, None) for line in f"dav2: {report['error']['message']}".split("\n")), err=True
+        )
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,109 @@
+"""Pictures in, depth maps out: what `dav2 depth` does, and how lessons read a picture of one's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import CheckpointError
+from .opencv import import_cv2
+
+if TYPE_CHECKING:
+    from .model import DepthAnythingV2
+
+
+LARGEST_FILE = 2**30  # bytes
+
+
+def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """The picture at `path` as BGR uint8, shape (H, W, 3), the form that `infer_image` takes.
+
+    Raises `CheckpointError`: kind `usage` when nothing is there, `not a picture` when OpenCV cannot decode it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        found = f"{path.name!r} is a folder" if path.is_dir() else f"There is no {path.name!r} in that folder"
+        raise CheckpointError(found, "a picture (JPEG, PNG, ...)", "Look at the path", kind="usage")
+    # Read here and not by cv2.imread, which cannot open non-ASCII paths on Windows and only warns.
+    size = path.stat().st_size
+    picture = decoded(np.fromfile(path, dtype=np.uint8)) if size <= LARGEST_FILE else None
+    if picture is None:
+        raise CheckpointError(
+            f"{path.name!r} ({size} bytes) does not decode as a picture",
+            "a picture that OpenCV reads (JPEG, PNG, WebP, TIFF, BMP), of a size that it takes",
+            "Open it in a viewer; convert it, make it smaller, or copy it again if it is cut off",
+            kind="not a picture",
+        )
+    return picture
+
+
+def decoded(content: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
+    """The bytes of a picture file as BGR uint8; None where OpenCV cannot, or the picture is too large."""
+    cv2 = import_cv2()
+    try:
+        picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    except (cv2.error, MemoryError):  # a picture of 60,000 by 60,000 takes a hundred bytes
+        return None
+    return None if picture is None else np.asarray(picture, dtype=np.uint8)
+
+
+def flat(depth: npt.NDArray[np.float32], max_depth: float | None) -> str:
+    """What to say of a map in which every pixel is the same; empty for one that has depth in it."""
+    if depth.min() != depth.max():
+        return ""
+    why = "metric weights in the relative model? They need max_depth" if max_depth is None else "are these its weights?"
+    return f"every pixel has the same value, so there is no depth to see: {why}"
+
+
+def write_depth_maps(
+    model: DepthAnythingV2, images: Iterable[Path], *, input_size: int = 518, output: Path | None = None
+) -> list[dict[str, Any]]:
+    """For each image: `STEM.depth.npy` (float32, (H, W)) and `STEM.depth.png` (cividis, for the eye).
+
+    Metric models give metres; relative ones inverse depth up to scale and shift, so larger is nearer. In the picture
+    bright is always near. One image that fails does not stop the rest: its result holds `error`. That of a map without
+    depth in it holds `warning`.
+    """
+    from tqdm import tqdm
+
+    results: list[dict[str, Any]] = []
+    written: set[Path] = set()
+    for image in tqdm(list(images), desc="depth", unit="image", disable=None):
+        try:
+            folder = image.parent if output is None else output
+            stem = folder / (image.stem if folder / image.stem not in written else image.name)
+            results.append(_write_one(model, image, stem, input_size))
+            written.add(stem)
+        except (CheckpointError, OSError) as error:
+            results.append({"source": str(image), "error": str(error)})
+    return results
+
+
+def _write_one(model: DepthAnythingV2, image: Path, stem: Path, input_size: int) -> dict[str, Any]:
+    cv2 = import_cv2()
+    depth = model.infer_image(read_picture(image), input_size)
+    if not np.isfinite(depth).all():
+        raise CheckpointError("These weights give depths that are no numbers (NaN or infinite)", "finite weights",
+                              "The training may have diverged: take an earlier checkpoint")  # fmt: skip
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    near = -depth if model.max_depth is not None else depth
+    span = float(near.max() - near.min()) or 1.0
+    grey = ((near - near.min()) / span * 255).astype(np.uint8)
+    raw, picture = Path(f"{stem}.depth.npy"), Path(f"{stem}.depth.png")
+    np.save(raw, depth)
+    cv2.imencode(".png", cv2.applyColorMap(grey, cv2.COLORMAP_CIVIDIS))[1].tofile(picture)
+    return {
+        "source": str(image),
+        "depth": str(raw),
+        "picture": str(picture),
+        "shape": list(depth.shape),
+        "unit": "metres" if model.max_depth is not None else "relative (inverse depth, larger is nearer)",
+        "max_depth": model.max_depth,
+        "min": float(depth.min()),
+        "max": float(depth.max()),
+    } | ({"warning": warning} if (warning := flat(depth, model.max_depth)) else {})

@@ -1,0 +1,240 @@
+"""Two tables in, a `Diagnosis` out: why they differ, and the steps that make them agree. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..encoders import ENCODERS, infer_encoder, table_for
+from ..errors import AmbiguousSets, CheckpointError, NotACheckpoint, NoWeights, PrefixError
+from ..files.checkpoint import Checkpoint, inspect_file
+from ..files.checkpoint import select as choose
+from ..files.weightsets import WeightSet
+from ..keys import Table, TensorInfo
+from ..wrappers import WRAPPERS, bare, rename_map, wrappers_in
+from .causes import CauseFound
+from .difference import Leftovers, cause, causes_of, causes_without_target, droppable, transformers_encoder
+from .report import UNKNOWABLE, Diagnosis, Step
+
+
+def diagnose(source: Any, target: Any = None, select: str | None = None) -> Diagnosis:
+    """Why the weights in `source` do not load into `target`, all causes at once, and the steps that are certain.
+
+    `source`: a path, a `Checkpoint`, a state dict (or a dictionary around one), a table or an `nn.Module`. `target`:
+    an encoder's name, a module, a path or a table; without one the encoder is inferred, and where that fails the
+    verdict is `no target`. `select` names the set of weights where `source` holds several. Something that is no
+    checkpoint gets the verdict `unreadable`. Raises `CheckpointError` for a path that is not there, for several sets
+    and no `select`, and for a target that cannot be read.
+    """
+    try:
+        opened = _open(source)
+        chosen = choose(opened, select)
+    except (NotACheckpoint, NoWeights) as error:
+        return _unreadable(source, error)
+    encoder = infer_encoder(chosen.table) or transformers_encoder(chosen.table)
+    goal, label = _target(target, encoder, chosen.table)
+    result = Diagnosis("no target", encoder, file=_path(source), target=label, format=opened.format)
+    result.path = chosen.path
+    _container(result, opened, chosen)
+    try:
+        result.rename = rename_map(chosen.table, goal)
+    except PrefixError as error:
+        result.rename = {name: name for name in chosen.table}
+        result.causes.append(cause("duplicate_names", "", error.found, error.do))
+    _prefixes(result, chosen.table)
+    found = {new: chosen.table[old] for old, new in result.rename.items()}
+    if goal is None:
+        result.causes += causes_without_target(found)
+        if any(c.cause in _NEVER or (c.cause in _REFUSED and not c.repairable_by_renaming) for c in result.causes):
+            result.verdict = "not repairable"
+    else:
+        _compare(result, found, goal)
+        if infer_encoder(goal):
+            said = {"metric or relative": "depth", "max_depth": "max_depth"}
+            result.cannot_be_known = [what for what in UNKNOWABLE if said.get(what) not in opened.facts]
+    result._found = found
+    return result
+
+
+_NEVER = ("sharded_model", "flat_parameters")  # no model has such tensors, whatever the target
+_REFUSED = ("refused_pickle", "whole_model")
+
+
+def table_of(source: Any, select: str | None = None) -> Table:
+    """The names, shapes and dtypes in a path, a state dict, an `nn.Module`, a `Checkpoint`, or of an encoder's name.
+
+    Raises `CheckpointError` when there is none, or when there are several and `select` names none of them.
+    """
+    if isinstance(source, str) and source in ENCODERS:
+        return table_for(source)
+    return choose(_open(source), select).table
+
+
+def _open(source: Any) -> Checkpoint:
+    """`source` as a `Checkpoint`; what is in memory already is looked at where it lies."""
+    if isinstance(source, Checkpoint):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        return inspect_file(source)
+    state = source.state_dict() if hasattr(source, "state_dict") else source
+    sets = _sets_in(state) if isinstance(state, Mapping) else []
+    if not sets:
+        raise CheckpointError(
+            f"There are no named tensors in this {type(source).__name__}",
+            "a path, a state dict, a module or a checkpoint",
+        )
+    others = {str(name): type(value).__name__ for name, value in state.items() if not _is_tensor(value)}
+    return Checkpoint.in_memory(sets, {name: kind for name, kind in others.items() if name not in _tops(sets)})
+
+
+def _tops(sets: list[WeightSet]) -> set[str]:
+    return {weights.path[0] for weights in sets if weights.path}
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _sets_in(state: Mapping[Any, Any], path: tuple[str, ...] = ()) -> list[WeightSet]:
+    """The sets of weights in nested dictionaries, three deep."""
+    tensors = {str(name): value for name, value in state.items() if _is_tensor(value)}
+    if tensors:
+        table = {
+            name: TensorInfo(tuple(map(int, value.shape)), str(value.dtype).removeprefix("torch."))
+            for name, value in tensors.items()
+        }
+        return [WeightSet(path, table)]
+    inner = [(name, value) for name, value in state.items() if isinstance(value, Mapping)]
+    return [found for name, value in inner if len(path) < 3 for found in _sets_in(value, (*path, str(name)))]
+
+
+def _target(target: Any, encoder: str | None, found: Table) -> tuple[Table | None, str | None]:
+    """The table to compare with, and what to call it; an encoder's table has the options that the file's names show."""
+    name = encoder if target is None else target
+    if name is None:
+        return None, None
+    if isinstance(name, str) and (target is None or name in ENCODERS or not Path(name).exists()):
+        bn = any(".resConfUnit1.bn1." in key for key in found)
+        return table_for(name, use_bn=bn, use_clstoken=any(".readout_projects." in key for key in found)), name
+    label = _path(target) or type(target).__name__
+    try:
+        return table_of(target), label
+    except AmbiguousSets as error:
+        raise CheckpointError(
+            f"The target: {error.found}", do="Take the set that is meant out first: dav2 fix FILE --select NAME, and "
+            "give the file that this writes", kind=error.kind
+        ) from error  # fmt: skip
+
+
+def _path(source: Any) -> str | None:
+    if isinstance(source, Checkpoint):
+        return None if source.format == "memory" else str(source.file)
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+
+
+_SLICED = (".DTensor", ".ShardedTensor")
+_TAKEN_OUT = "`dav2 fix` takes the weights out without running anything in the file."
+_OPEN_ONCE = ("`dav2 fix` cannot take the weights out of this one. If you trust it, load it once where the libraries "
+              "that wrote it are installed, and save the state dict alone.")  # fmt: skip
+
+
+def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None:
+    """What stands between the file and the chosen set of weights: objects that are code, and containers."""
+    others = ", ".join(list(opened.other_entries)[:6])
+    strange = f"the pickle names {', '.join(opened.globals[:4])}{', ...' if len(opened.globals) > 4 else ''}"
+    readable = opened.format == "torch-zip" and not chosen.elsewhere
+    do = _TAKEN_OUT if readable else _OPEN_ONCE
+    if chosen.elsewhere.endswith(_SLICED):
+        seen = f"each is a {chosen.elsewhere}, which holds one process's slice under the shape of the whole"
+        result.causes.append(cause("sharded_model", chosen.elsewhere.rpartition(".")[2], seen))
+    elif chosen.module:
+        result.causes.append(cause("whole_model", chosen.module, strange, do, readable))
+    elif opened.globals:
+        result.causes.append(cause("refused_pickle", ", ".join(opened.globals[:2]), strange, do, readable))
+    if chosen.path:
+        where = f"the tensors are inside {' > '.join(map(repr, chosen.path))}{others and ', beside ' + others}"
+        result.causes.append(cause("training_container", " > ".join(chosen.path), where, "", True))
+    if chosen.path or opened.globals:
+        result.steps.append(Step("unwrap", path=chosen.path))
+
+
+def _prefixes(result: Diagnosis, table: Table) -> None:
+    """Causes and steps for the components that the renaming takes off or puts on."""
+    gone: Counter[str] = Counter()
+    come: Counter[str] = Counter()
+    for old, new in result.rename.items():
+        if old != new:
+            gone.update(_lost(old, new))
+            come.update(_lost(new, old))
+    wrappers = [token for token in dict.fromkeys(wrappers_in(table)) if token in gone]
+    outer = [token for token in gone if token not in WRAPPERS]
+    result.steps += [Step("strip", token=token, keys=gone[token]) for token in [*wrappers, *outer]]
+    result.steps += [Step("add", token=token, keys=count) for token, count in come.items()]
+    if wrappers:
+        around = ", around ".join(WRAPPERS[token] for token in wrappers)  # the outermost comes first in a name
+        result.causes.append(_prefix("wrapper_prefix", around, wrappers, gone, len(table)))
+    if outer:
+        result.causes.append(_prefix("outer_module_prefix", ", ".join(outer), outer, gone, len(table)))
+    for token, count in come.items():
+        name = "model_is_wrapped" if token in WRAPPERS else "missing_outer_prefix"
+        seen = f"the model has '{token}.' in {count} names where the file does not"
+        result.causes.append(cause(name, token, seen, "", True))
+
+
+def _lost(name: str, other: str) -> set[str]:
+    """What `name` has and `other` has not: wrapper components, and an attribute prefix in one piece."""
+    parts = Counter(name.split(".")) - Counter(other.split("."))
+    outer = bare(name)[: -len(bare(other)) - 1]
+    return {part for part in parts if part in WRAPPERS} | ({outer} if outer else set())
+
+
+def _prefix(name: str, detail: str, tokens: list[str], counts: Counter[str], total: int) -> CauseFound:
+    seen = ", ".join(f"'{token}.' in {counts[token]} of {total} names" for token in tokens)
+    return cause(name, detail, seen, "", True)
+
+
+def _compare(result: Diagnosis, found: Table, target: Table) -> None:
+    """Fill in what remains, why, and the verdict."""
+    left = Leftovers(found, target)
+    part = _PART_OF.search(result.file or "")
+    if part and left.missing and left.matched == len(found):
+        seen = f"the file's name says part {int(part[1])} of {int(part[2])}; {left.counts()}"
+        result.causes.append(cause("sharded_model", "one of several files", seen, _PUT_TOGETHER))
+    elif not any(found.cause in ("duplicate_names", "sharded_model") for found in result.causes):
+        result.causes += causes_of(left)
+    surplus = droppable(left)
+    if any(found.cause == "outer_module_prefix" for found in result.causes) and left.matched == len(target):
+        surplus = left.unexpected  # what the larger model around this one had besides
+        result.causes = [found for found in result.causes if found.cause != "extra_head"]
+    if surplus:
+        result.steps.append(Step("drop", names=tuple(surplus)))
+        left = Leftovers({name: info for name, info in found.items() if name not in set(surplus)}, target)
+        result.rename = {old: new for old, new in result.rename.items() if new in left.found}
+    result.expected, result.matched = len(target), left.matched
+    result.missing, result.unexpected = left.missing, left.unexpected
+    result.size_mismatch = [
+        {"name": name, "file": list(found[name].shape), "model": list(target[name].shape)}
+        for name in left.size_mismatch
+    ]
+    complete = left.nothing and bool(left.matched) and all(c.repairable_by_renaming for c in result.causes)
+    result.verdict = ("repairable" if result.steps else "loads") if complete else "not repairable"
+    result._target = target
+
+
+_PART_OF = re.compile(r"-0*(\d{1,5})-of-0*(\d{1,5})\.\w+$")
+_PUT_TOGETHER = "Load all the parts, weights.update(part) for each, and save the one dictionary that this gives."
+
+_UNREADABLE = {"empty": "empty_file", "truncated": "truncated_file", "torchscript": "torchscript",
+               "torch-tar": "legacy_format", "torch-legacy": "legacy_format"}  # fmt: skip
+
+
+def _unreadable(source: Any, error: NotACheckpoint | NoWeights) -> Diagnosis:
+    name, detail = _UNREADABLE.get(error.format, "not_a_checkpoint"), error.format
+    if isinstance(error, NoWeights):
+        name, detail = "not_a_checkpoint", "no weights in it"
+    found = cause(name, detail, error.found, error.do)
+    return Diagnosis("unreadable", causes=[found], file=_path(source), format=error.format)

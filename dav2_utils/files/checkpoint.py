@@ -1,0 +1,256 @@
+"""What a file holds, read without running it: formats, containers, sets of weights, names, shapes and dtypes.
+
+No tensor is loaded and nothing in a pickle is executed, so it is safe to look into a file from a stranger, and a 4 GB
+training file takes a fraction of a second. Standard library only.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..encoders import infer_encoder
+from ..errors import AmbiguousSets, NoWeights, TooMuch
+from ..keys import Family, Table, families
+from ..texts import printable
+from ..wrappers import WRAPPERS, bare, wrappers_in
+from .formats import read_content
+from .unreadable import damaged, foreign
+from .weightsets import WeightSet, find_sets
+
+SCREENFUL = 28  # lines of families
+
+
+@dataclass
+class Checkpoint:
+    """What `inspect_file` found. Prints as a screenful; `to_dict()` is what `dav2 inspect --json` prints."""
+
+    file: Path
+    format: str  # torch-zip, torch-legacy or safetensors
+    bytes: int
+    sets: list[WeightSet]
+    other_entries: dict[str, Any] = field(default_factory=dict)  # numbers and text as they are, else the type's name
+    globals: list[str] = field(default_factory=list)  # classes and functions that `weights_only=True` would refuse
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)  # what a safetensors header says beside the tensors
+
+    @classmethod
+    def in_memory(cls, sets: list[WeightSet], other_entries: dict[str, Any] | None = None) -> Checkpoint:
+        """The same for weights that are in memory already."""
+        return cls(Path(), "memory", sum(info.bytes for weights in sets for info in weights.table.values()), sets,
+                   other_entries or {})  # fmt: skip
+
+    @property
+    def container(self) -> list[str]:
+        """The way to the only set of weights; empty for several, and where the file is the state dict itself."""
+        return list(self.sets[0].path) if len(self.sets) == 1 else []
+
+    @property
+    def table(self) -> Table:
+        """Names, shapes and dtypes of the only set. Raises `AmbiguousSets` for several and `NoWeights` for none."""
+        return select(self, None).table
+
+    @property
+    def wrappers(self) -> list[str]:
+        """The wrapper components in the names, from the outside in."""
+        return list(dict.fromkeys(part for weights in self.sets for part in wrappers_in(weights.table)))
+
+    @property
+    def encoder(self) -> str | None:
+        """The encoder that the shapes belong to; None for no Depth Anything, or for several sets that differ."""
+        found = {infer_encoder(weights.table) for weights in self.sets}
+        return found.pop() if len(found) == 1 else None
+
+    @property
+    def tensors(self) -> int:
+        """How many tensors there are, in all sets together; so for the following three."""
+        return sum(len(weights.table) for weights in self.sets)
+
+    @property
+    def parameters(self) -> int:
+        return sum(info.elements for weights in self.sets for info in weights.table.values())
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(info.bytes for weights in self.sets for info in weights.table.values())
+
+    @property
+    def dtypes(self) -> dict[str, int]:
+        return dict(Counter(info.dtype for weights in self.sets for info in weights.table.values()))
+
+    def shown_entries(self, most: int) -> list[tuple[str, Any]]:
+        return list(self.other_entries.items())[:most]
+
+    def to_dict(self, keys: bool = False) -> dict[str, Any]:
+        """Everything as JSON; with `keys` every tensor too, each with its set where there are several."""
+        found: dict[str, Any] = {
+            "file": str(self.file), "format": self.format, "bytes": self.bytes, "container": self.container,
+            "sets": [_set_as_dict(weights) for weights in self.sets],
+            "other_entries": {name: _json_safe(value) for name, value in self.other_entries.items()},
+            "tensors": self.tensors, "parameters": self.parameters, "weight_bytes": self.weight_bytes,
+            "dtypes": self.dtypes, "wrappers": self.wrappers, "encoder": self.encoder,
+        }  # fmt: skip
+        found |= {name: value for name in ("globals", "notes", "facts") if (value := getattr(self, name))}
+        if keys:
+            found["keys"] = [
+                {"name": name, "shape": list(info.shape), "dtype": info.dtype}
+                | ({"set": list(weights.path)} if len(self.sets) > 1 else {})
+                for weights in self.sets
+                for name, info in weights.table.items()
+            ]
+        return found
+
+    def __str__(self) -> str:
+        lines = [f"{printable(str(self.file))}   {self.format}, {human(self.bytes)}"]
+        lines += [f"  {label:<10} {printable(text, 300)}" for label, text in self._facts()]
+        room = max(8, SCREENFUL // max(1, len(self.sets)))
+        for weights in self.sets:
+            gathered = families(weights.table)
+            lines += ["", *([f"{_place(weights)}:"] if len(self.sets) > 1 else [])]
+            lines += [_family_line(family) for family in gathered[:room]]
+            lines += [f"  ... and {len(gathered) - room} more families of names"] if len(gathered) > room else []
+        return "\n".join(lines)
+
+    __repr__ = __str__  # what a notebook keeps as text
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """Label and text of each line above the tensors."""
+        rows = [("weights", f"in {_place(weights)}: {_totals(weights.table)}") for weights in self.sets]
+        rows += [("note", f"{_place(weights)}: {weights.note}") for weights in self.sets if weights.note]
+        rows = rows or [("weights", "none")]
+        if self.wrappers:
+            rows.append(("wrappers", ", ".join(f"{part}. ({WRAPPERS[part]})" for part in self.wrappers)))
+        if self.encoder:
+            rows.append(("encoder", self.encoder))
+        entries = [f"{name}: {_said(value)}" for name, value in self.shown_entries(12)]
+        if entries:
+            rows.append(("beside", ", ".join(entries) + ", ..." * (len(self.other_entries) > 12)))
+        if self.facts:
+            rows.append(("header", ", ".join(f"{name}: {value}" for name, value in list(self.facts.items())[:12])))
+        if self.globals:
+            more = f" and {len(self.globals) - 6} more" if len(self.globals) > 6 else ""
+            rows.append(("code", f"the pickle names {', '.join(self.globals[:6])}{more}; none of it was run"))
+        return rows + [("note", note) for note in self.notes]
+
+    def _repr_html_(self) -> str:
+        left = 'style="text-align:left"'  # JupyterLab puts cells to the right, which is for numbers
+        rows = "".join(
+            f'<tr><th scope="row" {left}>{label}</th><td {left}>{_escaped(text)}</td></tr>'
+            for label, text in self._facts()
+        )
+        parts = [f"<b>{_escaped(str(self.file))}</b> {self.format}, {human(self.bytes)}<table>{rows}</table>"]
+        for weights in self.sets:
+            folded = "".join(_family_html(family) for family in families(weights.table)[:500])
+            title = _escaped(_place(weights)) + _escaped(f": {_totals(weights.table)}")
+            parts.append(f"<details><summary>{title}</summary>{folded}</details>")
+        return f'<div class="dav2-checkpoint">{"".join(parts)}</div>'
+
+
+def inspect_file(path: str | os.PathLike[str]) -> Checkpoint:
+    """What the file at `path` holds. No tensor is read, nothing is executed, torch is not imported.
+
+    Raises `NotACheckpoint` for anything that holds no readable weights (its `format` says what it is, its text what
+    to do about it) and `PathError` when there is no such file.
+    """
+    file = Path(path)
+    content = read_content(file)
+    try:
+        sets, others = find_sets(content.value)
+    except TooMuch as error:
+        raise damaged(file, f"It cannot be looked through: {error}", False, content.names) from error
+    return Checkpoint(file, content.format, file.stat().st_size, sets, others, foreign(content.names),
+                      list(content.notes), dict(content.facts))  # fmt: skip
+
+
+def select(checkpoint: Checkpoint, name: str | None = None) -> WeightSet:
+    """The set of weights called `name` (its path with dots, or its last part), or the only one there is.
+
+    Sets can also lie in one dictionary, under two attributes (`student.`, `teacher.`): then `name` is the attribute.
+    Raises `AmbiguousSets`, naming them, and `NoWeights` when there are none.
+    """
+    if not checkpoint.sets:
+        raise NoWeights(checkpoint.file, checkpoint.format, _holds(checkpoint))
+    found = checkpoint.sets
+    if name is not None:
+        found = [weights for weights in checkpoint.sets if weights.name == name] or [
+            weights for weights in checkpoint.sets if weights.path[-1:] == (name,)
+        ]
+        found = found or [part for weights in checkpoint.sets for part in [_under(weights, f"{name}.")] if part.table]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(f"{printable(weights.name)!r} ({weights.note or _totals(weights.table)})"
+                      for weights in checkpoint.sets[:8])  # fmt: skip
+    what = "holds several sets of weights" if name is None else f"has no one set called {printable(name)!r}"
+    do = "Choose one by its name: --select NAME on the command line, select=NAME in Python"
+    if any(re.search(r"(^|[._])ema([._]|$)", weights.name) for weights in checkpoint.sets):
+        do += "; the averaged one (EMA) is usually the one to use"
+    raise AmbiguousSets(f"{printable(checkpoint.file.name)} {what}: {names}", do=do)
+
+
+def _holds(checkpoint: Checkpoint) -> str:
+    """What a file without weights holds, in words."""
+    shown = [f"{printable(name, 40)} ({_said(value)})" for name, value in checkpoint.shown_entries(6)]
+    entries = ", ".join(shown) + ", ..." * (len(checkpoint.other_entries) > 6)
+    other = f"an object of {printable(checkpoint.globals[0], 80)}" if checkpoint.globals else "no named tensors"
+    return entries or other
+
+
+def _under(weights: WeightSet, path: str) -> WeightSet:
+    """The part of a set below an attribute, whatever wraps the attribute."""
+    return replace(weights, table={name: info for name, info in weights.table.items() if bare(name).startswith(path)})
+
+
+def human(count: int) -> str:
+    """A number of bytes for people: 4.02 GB, with powers of 1000."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count} bytes"
+
+
+def _place(weights: WeightSet) -> str:
+    return " > ".join(map(repr, weights.path)) or "the file itself"
+
+
+def _totals(table: Table) -> str:
+    dtypes = Counter(info.dtype for info in table.values())
+    kinds = next(iter(dtypes)) if len(dtypes) == 1 else ", ".join(f"{kind} {n}" for kind, n in dtypes.most_common(4))
+    size = human(sum(info.bytes for info in table.values()))
+    return f"{len(table)} tensors, {sum(info.elements for info in table.values()):,} parameters, {size}, {kinds}"
+
+
+def _family_line(family: Family) -> str:
+    times = f"{family.count} x" if family.count > 1 else ""
+    return f"  {times:>6} {printable(family.pattern, 70):<62} {family.info.shape!s:<20} {family.info.dtype}"
+
+
+def _family_html(family: Family) -> str:
+    what = f"{_escaped(family.pattern)} {family.info.shape} {_escaped(family.info.dtype)}"
+    if family.count == 1:
+        return f"<div><code>{what}</code></div>"
+    names = "<br>".join(_escaped(name) for name in family.names[:100]) + "<br>..." * (family.count > 100)
+    return f"<details><summary>{family.count} &times; <code>{what}</code></summary><code>{names}</code></details>"
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text, 400))
+
+
+def _said(value: Any) -> str:
+    return printable(str(value), 60)
+
+
+def _set_as_dict(weights: WeightSet) -> dict[str, Any]:
+    found: dict[str, Any] = {"path": list(weights.path), "tensors": len(weights.table)}
+    return found | ({"note": weights.note} if weights.note else {})
+
+
+def _json_safe(value: Any) -> Any:
+    """JSON has no NaN and no infinity: those as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

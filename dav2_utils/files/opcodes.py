@@ -1,0 +1,170 @@
+"""The instructions of a pickle, by their numbers, as steps of the `Machine`. Each is named as in pickletools.
+
+Source: the comments in Python's pickletools.py. Standard library only.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from .placeholders import Made, as_dict
+from .stack import Machine
+
+Step = Callable[[Machine], None]
+
+
+def _push(read: Callable[[Machine], Any]) -> Step:
+    return lambda machine: machine.stack.append(read(machine))
+
+
+def _text(size: int, errors: str = "surrogatepass") -> Step:
+    return _push(lambda machine: str(machine.take(machine.unsigned(size)), "utf-8", errors))
+
+
+def _bytes(size: int) -> Step:
+    return _push(lambda machine: machine.take(machine.unsigned(size)))
+
+
+def _signed(size: int) -> Step:
+    return _push(lambda machine: int.from_bytes(machine.take(machine.unsigned(size)), "little", signed=True))
+
+
+def _packed(layout: str) -> Step:
+    read = struct.Struct(layout)
+    return _push(lambda machine: read.unpack(machine.take(read.size))[0])
+
+
+def _tuple(count: int) -> Step:
+    def step(machine: Machine) -> None:
+        found = tuple([machine.stack[place] for place in range(-count, 0)])
+        machine.stack[-count:] = [found]
+
+    return step
+
+
+def _get(read: Callable[[Machine], int]) -> Step:
+    return _push(lambda machine: machine.memo[read(machine)])
+
+
+def _put(read: Callable[[Machine], int]) -> Step:
+    def step(machine: Machine) -> None:
+        machine.memo[read(machine)] = machine.stack[-1]
+
+    return step
+
+
+def _proto(machine: Machine) -> None:
+    if machine.unsigned(1) > 5:
+        raise ValueError("a protocol that does not exist")
+
+
+def _frame(machine: Machine) -> None:
+    machine.take(8)
+
+
+def _pop(machine: Machine) -> None:
+    if machine.marks[-1:] == [len(machine.stack)]:
+        machine.marks.pop()
+    else:
+        machine.stack.pop()
+
+
+def _pop_mark(machine: Machine) -> None:
+    machine.since_mark()
+
+
+def _int(machine: Machine) -> int:
+    line = machine.line()
+    return line == "01" if line in ("00", "01") else int(line)
+
+
+def _string(machine: Machine) -> str:
+    return machine.line()[1:-1]  # without its quotation marks
+
+
+def _dict(machine: Machine) -> dict[Any, Any]:
+    pairs = machine.since_mark()
+    return as_dict(pairs[::2], pairs[1::2])
+
+
+def _build(machine: Machine) -> None:
+    state = machine.stack.pop()
+    if isinstance(machine.stack[-1], Made):  # on a dictionary it is `_metadata`, on a tensor its attributes
+        machine.stack[-1].state = state
+
+
+def _append(machine: Machine) -> None:
+    value = machine.stack.pop()
+    machine.extend([value])
+
+
+def _setitem(machine: Machine) -> None:
+    value, name = machine.stack.pop(), machine.stack.pop()
+    machine.fill([name, value])
+
+
+def _global(machine: Machine) -> None:
+    machine.named(machine.line(), machine.line())
+
+
+def _stack_global(machine: Machine) -> None:
+    name, module = machine.stack.pop(), machine.stack.pop()
+    machine.named("" + module, "" + name)  # a TypeError for anything but text
+
+
+def _reduce(machine: Machine) -> None:
+    args = machine.stack.pop()
+    machine.stack[-1] = machine.call(machine.stack[-1], args)
+
+
+def _newobj_ex(machine: Machine) -> None:
+    machine.stack.pop()  # the keywords
+    _reduce(machine)
+
+
+def _obj(machine: Machine) -> None:
+    maker, *args = machine.since_mark()
+    machine.stack.append(machine.call(maker, tuple(args)))
+
+
+def _inst(machine: Machine) -> None:
+    machine.named(machine.line(), machine.line())
+    maker = machine.stack.pop()
+    machine.stack.append(machine.call(maker, tuple(machine.since_mark())))
+
+
+INSTRUCTIONS: dict[int, Step] = {
+    0x80: _proto, 0x95: _frame,
+    ord("("): Machine.mark, ord("0"): _pop, ord("1"): _pop_mark, ord("2"): _push(lambda m: m.stack[-1]),
+    # numbers and constants: NONE, NEWTRUE, NEWFALSE, INT, LONG, FLOAT, BININT, BININT1, BININT2, BINFLOAT, LONG1, LONG4
+    ord("N"): _push(lambda m: None), 0x88: _push(lambda m: True), 0x89: _push(lambda m: False),
+    ord("I"): _push(_int), ord("L"): _push(lambda m: int(m.line().rstrip("L"))),
+    ord("F"): _push(lambda m: float(m.line())), ord("J"): _packed("<i"),
+    ord("K"): _packed("<B"), ord("M"): _packed("<H"), ord("G"): _packed(">d"),
+    0x8A: _signed(1), 0x8B: _signed(4),
+    # text: BINUNICODE, SHORT_BINUNICODE, BINUNICODE8, UNICODE; as Python 2 wrote it: BINSTRING, SHORT_BINSTRING, STRING
+    ord("X"): _text(4), 0x8C: _text(1), 0x8D: _text(8), ord("V"): _push(Machine.line),
+    ord("T"): _text(4, "backslashreplace"), ord("U"): _text(1, "backslashreplace"), ord("S"): _push(_string),
+    # bytes: BINBYTES, SHORT_BINBYTES, BINBYTES8, BYTEARRAY8
+    ord("B"): _bytes(4), ord("C"): _bytes(1), 0x8E: _bytes(8), 0x96: _bytes(8),
+    # the memo: GET, BINGET, LONG_BINGET, PUT, BINPUT, LONG_BINPUT, MEMOIZE
+    ord("g"): _get(lambda m: int(m.line())), ord("h"): _get(lambda m: m.unsigned(1)),
+    ord("j"): _get(lambda m: m.unsigned(4)), ord("p"): _put(lambda m: int(m.line())),
+    ord("q"): _put(lambda m: m.unsigned(1)), ord("r"): _put(lambda m: m.unsigned(4)), 0x94: _put(lambda m: len(m.memo)),
+    # containers: EMPTY_LIST, EMPTY_DICT, EMPTY_TUPLE, EMPTY_SET, LIST, DICT, TUPLE, FROZENSET, TUPLE1 to TUPLE3
+    ord("]"): _push(lambda m: []), ord("}"): _push(lambda m: {}), ord(")"): _push(lambda m: ()),
+    0x8F: _push(lambda m: []),  # for a set, a list will do
+    ord("l"): _push(Machine.since_mark), ord("d"): _push(_dict), ord("t"): _push(lambda m: tuple(m.since_mark())),
+    0x91: _push(Machine.since_mark), 0x85: _tuple(1), 0x86: _tuple(2), 0x87: _tuple(3),
+    # filled: APPEND, APPENDS, ADDITEMS, SETITEM, SETITEMS, BUILD
+    ord("a"): _append, ord("e"): lambda m: m.extend(m.since_mark()), 0x90: lambda m: m.extend(m.since_mark()),
+    ord("s"): _setitem, ord("u"): lambda m: m.fill(m.since_mark()), ord("b"): _build,
+    # names and calls: GLOBAL, STACK_GLOBAL, REDUCE, NEWOBJ, NEWOBJ_EX, OBJ, INST, EXT1, EXT2, EXT4, PERSID, BINPERSID
+    ord("c"): _global, 0x93: _stack_global, ord("R"): _reduce, 0x81: _reduce, 0x92: _newobj_ex, ord("o"): _obj,
+    ord("i"): _inst, 0x82: lambda m: m.named("copyreg", f"extension {m.unsigned(1)}"),
+    0x83: lambda m: m.named("copyreg", f"extension {m.unsigned(2)}"),
+    0x84: lambda m: m.named("copyreg", f"extension {m.unsigned(4)}"),
+    ord("P"): _push(lambda m: m.refer(m.line())), ord("Q"): _push(lambda m: m.refer(m.stack.pop())),
+}  # fmt: skip

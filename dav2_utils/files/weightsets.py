@@ -1,0 +1,202 @@
+"""Where in nested data the weights are: every set of named tensors, and what stands beside them. Standard library only.
+
+Training programs put weights in a container, each its own: `model` (Depth Anything V2), `state_dict` (Lightning, timm,
+MMEngine), `module` (DeepSpeed), `teacher` and `student` (DINO), `params_ema` (BasicSR), `state.model`. So no list of
+names decides here but the content: a dictionary with named tensors in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import TooMuch
+from ..keys import Table, TensorInfo
+from .placeholders import Elsewhere, Global, Made, Tensor
+
+DEEPEST = 6  # dictionaries within each other
+MOST_ENTRIES = 1_000_000  # looked at; a ViT-L training file with AdamW state has 2,000
+LONGEST_NAME = 10_000  # characters in the name of a tensor, or of what it lies in
+DEEPEST_MODULE = 100  # modules within each other
+MOST_IN_TUPLE = 100  # entries looked at in a tuple or list at the top
+
+# Entries that hold tensors and are no weights: what an optimizer remembers, random states, values of a loss.
+_NO_WEIGHTS = re.compile(r"optim|schedul|scaler|rng|random|metric|loss|criterion|callbacks|loops|_metadata$", re.I)
+_OF_A_LAYER = {"weight", "bias"}
+
+#: Layouts in which a name says the opposite of what it holds: (entries that give them away, set, what it holds).
+OPPOSITES = [
+    (("message_hub", "ema_state_dict"), "state_dict", "the averaged weights: MMEngine's EMA hook exchanges the two"),
+    (("message_hub", "ema_state_dict"), "ema_state_dict", "the raw weights: MMEngine's EMA hook exchanges the two"),
+    (("averaging_state", "current_model_state"), "state_dict", "the averaged weights, by Lightning's weight averaging"),
+    (("averaging_state", "current_model_state"), "current_model_state", "the raw weights; state_dict is the average"),
+]
+PICKLED_MODULE = "inside a pickled {}: loading it runs code of whoever wrote the file"
+PARTITIONED = "every tensor is empty, as in a DeepSpeed ZeRO-3 run; run its zero_to_fp32.py to gather the weights"
+
+
+@dataclass
+class WeightSet:
+    """One set of named tensors: where in the file it is, its table, and what its place does not tell."""
+
+    path: tuple[str, ...]
+    table: Table
+    note: str = ""
+    module: str = ""  # the class, where the weights are part of a pickled nn.Module
+
+    @property
+    def name(self) -> str:
+        """The path with dots, as `--select` takes it; empty for weights that lie in no container."""
+        return ".".join(self.path)
+
+    @property
+    def elsewhere(self) -> str:
+        """The class of those tensors whose numbers are not to be had (see `Elsewhere`); empty where all are plain."""
+        return next((info.kind for info in self.table.values() if isinstance(info, Elsewhere)), "")
+
+
+def tensor_info(value: Any) -> TensorInfo | None:
+    """Shape and dtype of a tensor read from a file, None for anything else."""
+    return value.info if isinstance(value, Tensor) else value if isinstance(value, TensorInfo) else None
+
+
+def find_sets(
+    value: Any, info: Callable[[Any], TensorInfo | None] = tensor_info
+) -> tuple[list[WeightSet], dict[str, Any]]:
+    """All sets of weights in `value`, outermost first, and the entries beside them, by name with dots.
+
+    `info` says of one value whether it is a tensor, and which. A tuple or list at the top counts as a container whose
+    entries are called 0, 1 and so on. Raises `TooMuch`.
+    """
+    if isinstance(value, (tuple, list)):
+        value = {str(place): entry for place, entry in enumerate(value[:MOST_IN_TUPLE]) if info(entry) is None}
+    found = list(_Search(info).sets(value, ()))
+    if any("." in name for weights in found for name in weights.table):
+        # {"mean": ..., "std": ...} beside a model are no second model
+        found = [weights for weights in found if _is_model(weights)]
+    for weights in found:
+        weights.note = weights.note or _note(weights, value)
+    return found, dict(_beside(value, {weights.path: weights for weights in found}, ()))
+
+
+def _is_model(weights: WeightSet) -> bool:
+    return any("." in name or name in _OF_A_LAYER for name in weights.table)
+
+
+class _Search:
+    """A walk through nested dictionaries that looks at no more than `MOST_ENTRIES` entries, however they repeat."""
+
+    def __init__(self, info: Callable[[Any], TensorInfo | None]) -> None:
+        self.info = info
+        self.left = MOST_ENTRIES
+
+    def spend(self, entries: int, path: tuple[str, ...] = ()) -> None:
+        """Pay for `entries` entries, each of which may get a name that begins with `path`."""
+        self.left -= 10 + entries * (1 + sum(map(len, path)) // 200)
+        if self.left < 0:
+            raise TooMuch(f"it refers to itself so often that it has more than {MOST_ENTRIES:,} entries")
+
+    def sets(self, value: Any, path: tuple[str, ...]) -> Iterator[WeightSet]:
+        entries = mapping(value)
+        if entries is None:
+            if module := module_state(value):
+                table: Table = {}
+                self.gather(module, (), table)
+                if table:
+                    yield WeightSet(path, table, PICKLED_MODULE.format(value.kind), value.kind)
+            return
+        self.spend(len(entries), path)
+        if len(path) > DEEPEST:
+            return
+        if "param_groups" in entries and "state" in entries:  # an optimizer
+            return
+        here = {name: info for name, entry in entries.items() if isinstance(name, str) and (info := self.info(entry))}
+        for name in here:
+            _checked(name)
+        if here and all(info.dtype == "uint8" and len(info.shape) == 1 for info in here.values()):
+            here = {}  # states of random generators
+        inner = [
+            found
+            for name, entry in entries.items()
+            if isinstance(name, str) and len(name) <= LONGEST_NAME and not _NO_WEIGHTS.search(name)
+            for found in self.sets(entry, (*path, name))
+        ]
+        if here and (not inner or (len(here) > len(entries) / 2 and any("." in name for name in here))):
+            if any(info.shape for info in here.values()) or any("." in name for name in here):
+                yield WeightSet(path, here)
+        else:
+            yield from inner
+
+    def gather(self, state: dict[Any, Any], path: tuple[str, ...], table: Table) -> None:
+        """The parameters and buffers of a pickled module and of all modules in it, under the names of a state dict."""
+        if len(path) > DEEPEST_MODULE:
+            raise TooMuch(f"its modules lie more than {DEEPEST_MODULE} deep within each other")
+        parts = [mapping(state.get(part)) or {} for part in ("_parameters", "_buffers", "_modules")]
+        passing = _passing(state)
+        self.spend(sum(map(len, parts)) + len(passing), path)
+        for part in parts[:2]:
+            for name, value in part.items():
+                if (info := self.info(value)) and name not in passing:
+                    table[".".join((*path, _checked(str(name))))] = info
+        for name, inner in parts[2].items():
+            if (deeper := module_state(inner)) and isinstance(name, str):
+                self.gather(deeper, (*path, _checked(name)), table)
+
+
+def _checked(name: str) -> str:
+    if len(name) > LONGEST_NAME:
+        raise TooMuch(f"a name in it has {len(name):,} characters; the names of tensors have at most {LONGEST_NAME:,}")
+    return name
+
+
+def _passing(state: dict[Any, Any]) -> set[str]:
+    """The names of a module's buffers that its state dict leaves out."""
+    names = state.get("_non_persistent_buffers_set")
+    if isinstance(names, Made):  # set([...]), as protocols before 4 write it
+        names = names.args[0] if isinstance(names.args, tuple) and names.args else []
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) and len(names) < 1000 else set()
+
+
+def mapping(value: Any) -> dict[Any, Any] | None:
+    """`value` as a dictionary: one itself, or an object of somebody's own class with entries in it."""
+    return value.items if isinstance(value, Made) else value if isinstance(value, dict) else None
+
+
+def module_state(value: Any) -> dict[Any, Any] | None:
+    """The attributes of a pickled nn.Module, None for anything else."""
+    state = value.state if isinstance(value, Made) else None
+    return state if isinstance(state, dict) and "_parameters" in state and "_modules" in state else None
+
+
+def _beside(value: Any, sets: dict[tuple[str, ...], WeightSet], path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    entries = mapping(value) or {}
+    for name, entry in entries.items():
+        place = (*path, str(name)[:LONGEST_NAME] if isinstance(name, (str, int)) else "?")
+        if path in sets and name in sets[path].table:
+            continue
+        if any(found[: len(place)] == place for found in sets):
+            yield from () if place in sets else _beside(entry, sets, place)
+        else:
+            yield ".".join(place), describe(entry)
+
+
+def describe(value: Any) -> Any:
+    """A number, a truth value, None or a text as it is; for everything else the name of its type."""
+    if value is None or type(value) in (bool, int, float):
+        return value if type(value) is not int or abs(value) < 2**63 else "int"
+    if isinstance(value, str):
+        return value if len(value) <= 200 else value[:200] + "..."
+    if isinstance(value, (Made, Global)):
+        name = value.kind if isinstance(value, Made) else value.dotted
+        return name.removeprefix("builtins.").removeprefix("__builtin__.")
+    return type(value).__name__
+
+
+def _note(weights: WeightSet, root: Any) -> str:
+    beside = mapping(root) or {}
+    for signs, name, note in OPPOSITES:
+        if weights.path == (name,) and all(sign in beside for sign in signs):
+            return note
+    return PARTITIONED if weights.table and all(info.shape == (0,) for info in weights.table.values()) else ""

@@ -1,0 +1,69 @@
+"""Many files at once: every checkpoint in a folder of runs, each mended by itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError, PathError
+from ..files.unreadable import SUFFIXES
+from ..texts import printable
+from .fixing import Repair, beside, fix_file, stem
+
+
+def fix_many(
+    paths: Iterable[str | os.PathLike[str]], output: str | os.PathLike[str] | None = None, **options: Any
+) -> list[Repair]:
+    """`fix_file` for every checkpoint in `paths`: files, and folders with everything below them.
+
+    Each result lies beside its source, or in the same tree under the folder `output`. One bad file never stops the
+    rest. Raises `CheckpointError` (kind `usage`) for a path that is not there, before anything is written.
+    """
+    from tqdm import tqdm
+
+    given = [Path(path) for path in paths]
+    for path in given:
+        if not path.exists():
+            raise PathError(path, "is not there", "a checkpoint file or a folder")
+    if len(given) == 1 and not given[0].is_dir():
+        return [fix_file(given[0], output, **options)]
+    root = Path(output) if output else None
+    for path in given:
+        if root and path.is_dir() and _inside(path, root):
+            raise CheckpointError(f"The results of {path} would lie among its own files", "a folder of their own",
+                                  f"Leave out --output to have each beside its source; or give {path / 'fixed'}",
+                                  kind="usage")  # fmt: skip
+    jobs = [(file, root and root / place) for path in given for file, place in _files(path, root, len(given) > 1)]
+    bar = tqdm(jobs, unit="file", file=sys.stderr, disable=len(jobs) < 2)
+    repairs = []
+    written = set[Path]()
+    for file, place in bar:
+        bar.set_postfix_str(printable(file.name, 30))
+        kind = options.get("format")
+        target = place.with_name(f"{stem(place)}.{kind}") if place and kind else place
+        # --force is for what was there before, not for the result of another file of this run
+        mine = target or beside(file, kind or ("safetensors" if file.suffix == ".safetensors" else "pth"))
+        force = bool(options.get("force")) and mine not in written
+        repairs.append(fix_file(file, target, **options | {"force": force}))
+        written.add(mine)
+    return repairs
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _files(path: Path, output: Path | None, several: bool) -> Iterator[tuple[Path, Path]]:
+    """The checkpoints at or below `path`, each with its place under the output folder."""
+    if not path.is_dir():
+        yield path, Path(path.name)
+        return
+    for file in sorted(path.rglob("*")):
+        if file.name == ".metadata" and file.is_file():  # torch.distributed.checkpoint: the folder is the checkpoint
+            yield file.parent, Path(file.parent.name)
+        ours = ".fixed." in file.name or file.name.startswith(".")
+        if file.suffix in SUFFIXES and not ours and file.is_file() and not (output and _inside(file, output)):
+            yield file, (Path(path.resolve().name) if several else Path()) / file.relative_to(path)

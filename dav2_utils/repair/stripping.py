@@ -1,0 +1,189 @@
+"""`rename_map` carried out on real state dicts: order, shared tensors, dtypes and `_metadata` kept."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..diagnosis.diagnose import table_of
+from ..errors import CheckpointError, PrefixError
+from ..wrappers import WRAPPER_CLASSES, rename_map
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+StateDict = OrderedDict[str, "torch.Tensor"]
+
+
+def strip_wrappers(
+    state_dict: Mapping[str, Any], target: Any = None, components: Sequence[str] | None = None
+) -> OrderedDict[str, Any]:
+    """A new state dict whose names lost their wrapper components, one-to-one; the tensors are the same objects.
+
+    `target`: the model, its state dict, its names, an encoder's name or another checkpoint's path; then the target
+    decides (see `keys.rename_map`), and a wrapped target gets its components added. `components`: take off exactly
+    these instead of the known wrappers. Raises `PrefixError` where two names would become one, or a component asked
+    for is nowhere or is the target's own; `CheckpointError` for a training checkpoint in place of the state dict in it.
+    """
+    import torch
+
+    odd = [name for name in state_dict if not isinstance(name, str)]
+    boxes = [name for name, value in state_dict.items() if isinstance(value, Mapping) and not _is_extra(name)]
+    if odd or (boxes and not any(isinstance(value, torch.Tensor) for value in state_dict.values())):
+        raise CheckpointError(
+            f"This dictionary holds {', '.join(map(repr, odd[:2] or boxes[:4]))} and is no state dict",
+            "names and tensors",
+            f"Take the weights out first: checkpoint[{boxes[0]!r}]" if boxes else "",
+        )
+    if isinstance(target, (str, os.PathLike)):
+        target = table_of(target)
+    names = target.state_dict() if hasattr(target, "state_dict") else target
+    return renamed(state_dict, rename_map(state_dict, None if names is None else set(names), components))
+
+
+def renamed(state_dict: Mapping[str, Any], mapping: Mapping[str, str]) -> OrderedDict[str, Any]:
+    """The entries that `mapping` names, under their new names; `_metadata` follows the modules."""
+    result = OrderedDict((new, state_dict[old]) for old, new in mapping.items())
+    metadata = getattr(state_dict, "_metadata", None)
+    if isinstance(metadata, Mapping):
+        paths = _module_paths(mapping)
+        sound = {path: metadata[path] for path in metadata if isinstance(path, str)}
+        moved = OrderedDict((_moved(path, paths), of) for path, of in sound.items() if isinstance(of, Mapping))
+        result._metadata = moved  # type: ignore[attr-defined]
+    return result
+
+
+def compact(state: StateDict) -> StateDict:
+    """`state` with plain tensors, and a small tensor that is a view into a large storage with a storage of its own.
+
+    torch.save writes whole storages; tensors that share one still do, unless most of it belonged to none of them.
+    """
+    needed: Counter[int] = Counter()
+    for tensor in state.values():
+        needed[tensor.untyped_storage().data_ptr()] += tensor.nbytes
+    for name, tensor in state.items():
+        storage = tensor.untyped_storage()
+        large = storage.nbytes() > 2 * needed[storage.data_ptr()] + 4096
+        state[name] = tensor.detach().clone() if large else tensor.detach()
+    return state
+
+
+def _is_extra(name: Any) -> bool:
+    return str(name).endswith("_extra_state")
+
+
+def _module_paths(mapping: Mapping[str, str]) -> dict[str, str]:
+    """Old module path -> new module path, as the names of the tensors in the modules moved."""
+    paths: dict[str, str] = {}
+    for old, new in mapping.items():
+        before, after = old.split("."), new.split(".")
+        i, j = len(before) - 1, len(after) - 1
+        paths[".".join(before[:i])] = ".".join(after[:j])
+        while i > 0:
+            if j > 0 and before[i - 1] == after[j - 1]:
+                i, j = i - 1, j - 1
+            elif i > j:
+                i -= 1  # a component that went
+            else:
+                j -= 1  # a component that came
+                continue
+            paths.setdefault(".".join(before[:i]), ".".join(after[:j]))
+    return paths
+
+
+def _moved(path: str, paths: Mapping[str, str]) -> str:
+    """The new place of a module; one without tensors moves with the nearest module around it."""
+    known, rest = path, ""
+    while known and known not in paths:
+        known, _, last = known.rpartition(".")
+        rest = f"{last}.{rest}" if rest else last
+    return ".".join(filter(None, (paths.get(known, known), rest)))
+
+
+def clean_state_dict(model: nn.Module) -> StateDict:
+    """The model's state dict as the bare model would give it, whatever wraps the model or parts of it.
+
+    Decided by the wrappers' classes and not by words, so a component of the model's own that is called `module` stays.
+    Knows DataParallel, DistributedDataParallel, torch.compile, AveragedModel (its counter goes), activation
+    checkpointing, Fabric and, as far as torch gathers it, FSDP: call it on every process then.
+    """
+    sites, counters = set(), set()
+    for path, module in model.named_modules():
+        kind = type(module).__name__
+        if kind in WRAPPER_CLASSES:
+            sites.add(_join(path, WRAPPER_CLASSES[kind]))
+        if kind == "AveragedModel":
+            counters.add(_join(path, "n_averaged"))
+    state = model.state_dict()
+    mapping = {name: _without(name, sites) for name in state if name not in counters}
+    if len(set(mapping.values())) < len(mapping):
+        twice = [name for name in mapping if list(mapping.values()).count(mapping[name]) > 1]
+        raise CheckpointError(f"Two tensors would get one name: {', '.join(twice[:4])}", do="Unwrap the model first")
+    result = renamed(state, mapping)
+    for name, tensor in result.items():
+        if hasattr(tensor, "full_tensor"):  # FSDP2 and tensor parallelism: gathered from all processes
+            result[name] = tensor.full_tensor()
+    return result
+
+
+def _without(name: str, sites: Iterable[str]) -> str:
+    path, kept = "", []
+    for part in name.split("."):
+        path = _join(path, part)
+        if path not in sites:
+            kept.append(part)
+    return ".".join(kept)
+
+
+def _join(path: str, part: str) -> str:
+    return f"{path}.{part}" if path else part
+
+
+class Stripped(NamedTuple):
+    """What three ways of taking prefixes off make of the same names: the new names, or why not."""
+
+    names: list[str]
+    ours: list[str] | str
+    torchs: list[str]  # torch.nn.modules.utils.consume_prefix_in_state_dict_if_present(state_dict, "module.")
+    one_liner: list[str]  # {name.replace("module.", ""): tensor for ...}; fewer names: tensors were lost
+
+
+#: Names as people have them, and what the model has where that matters (None: no target is given).
+PUZZLES: tuple[tuple[list[str], list[str] | None], ...] = (
+    (["module.head.weight", "module.head.bias"], None),
+    (["module._orig_mod.x"], None),
+    (["_orig_mod.module.x"], None),
+    (["module.module.x"], None),
+    (["model._orig_mod.x"], ["x"]),
+    (["encoder.module.0.weight"], ["encoder.0.weight"]),
+    (["module.se_module.fc1.weight"], None),
+    (["module.reg_module.0.weight", "module.submodule.x"], None),
+    (["module.lstm2.module.weight_hh_l0", "module.lstm2.bias"], ["lstm2.module.weight_hh_l0", "lstm2.bias"]),
+    (["n_averaged", "module.x"], ["x"]),
+    (["module.a.weight", "b.weight"], ["a.weight", "b.weight"]),
+    (["w", "module.w"], None),
+    (["module.x", "module.module.x"], ["x", "module.x"]),
+    (["x.weight"], ["module.x.weight"]),
+)
+
+
+def three_ways() -> list[Stripped]:
+    """`strip_wrappers`, torch's own function and the one-liner that is copied everywhere, on the same names."""
+    import torch
+    from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
+    rows = []
+    for names, target in PUZZLES:
+        state = {name: torch.tensor(place) for place, name in enumerate(names)}
+        try:
+            ours: list[str] | str = list(strip_wrappers(state, target))
+        except PrefixError as error:
+            ours = str(error)
+        one_liner = list({name.replace("module.", ""): tensor for name, tensor in state.items()})
+        torchs = dict(state)
+        consume_prefix_in_state_dict_if_present(torchs, "module.")
+        rows.append(Stripped(names, ours, list(torchs), one_liner))
+    return rows

@@ -1,0 +1,204 @@
+"""Fine-tuning in small, on several processes: the training itself, and `make_checkpoint`, which starts it."""
+
+# Calling an nn.Module gives Any in torch's own types, hence:
+# mypy: disable-error-code="no-any-return, no-untyped-call"
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, DistributedSampler
+from tqdm import tqdm
+
+from ..depth.hub import default_weights
+from ..depth.model import DepthAnythingV2
+from ..errors import CheckpointError
+from ..repair.writing import replacing
+from .data import SceneDataset, depth_loss, evaluate
+from .scenes import DOMAINS, HELD_OUT
+
+VALIDATION = range(HELD_OUT + 500_000, HELD_OUT + 500_016)  # neither trained on nor in `held_out`
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train, and for how long. Sizes are for each process: two of them take twice the scenes in one step."""
+
+    output: Path
+    domain: str = "streets"
+    epochs: int = 2
+    steps: int = 64  # in an epoch
+    batch: int = 2
+    lr: float = 1.5e-3  # at its highest
+    seed: int = 0
+    weights: Path | None = None  # safetensors to start from; the embedded ones where none are given
+
+
+def train(plan: Plan) -> Path:
+    """Fine-tunes as `plan` says, in this process of however many, and writes `latest.pth` after each epoch.
+
+    Raises `CheckpointError` for weights or a folder that are not to be had, and where the processes cannot meet.
+    """
+    rank, world = _join()
+    try:
+        _train(plan, rank, world)
+    except BaseException:
+        if world == 1:  # the next training in this kernel meets anew; with others, leaving would wait for all of them
+            _part()
+        raise
+    _part()
+    return plan.output / "latest.pth"
+
+
+def _train(plan: Plan, rank: int, world: int) -> None:
+    torch.manual_seed(plan.seed)
+    if rank == 0:
+        plan.output.mkdir(parents=True, exist_ok=True)
+    model = starting_model(plan).to(_device())
+    wrapped = _wrap(model)
+    optimizer = torch.optim.AdamW(wrapped.parameters(), plan.lr, betas=(0.9, 0.95), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, plan.epochs * plan.steps, pct_start=0.15)
+    best = {"d1": 0.0, "abs_rel": 100.0, "rmse": 100.0}
+    for epoch in range(plan.epochs):
+        batches = tqdm(_loader(plan, epoch, rank, world), f"{plan.domain}, epoch {epoch}", disable=rank > 0)
+        _one_epoch(wrapped, batches, optimizer, schedule)
+        if rank == 0:
+            scores = evaluate(model, plan.domain, VALIDATION)
+            best = {"d1": max(best["d1"], scores["delta1"]), "abs_rel": min(best["abs_rel"], scores["abs_rel"]),
+                    "rmse": min(best["rmse"], scores["rmse"])}  # fmt: skip
+            # The very lines that lead so many people here: the names in it begin with DDP's `module.`
+            checkpoint = {"model": wrapped.state_dict(), "optimizer": optimizer.state_dict()}
+            with replacing(plan.output / "latest.pth", overwrite=True) as beside:
+                torch.save(checkpoint | {"epoch": epoch, "previous_best": best}, beside)
+
+
+def starting_model(plan: Plan) -> DepthAnythingV2:
+    """The base weights in a model for the new domain: the same names and shapes, another `max_depth` to scale by."""
+    source = plan.weights or default_weights()
+    if not source.is_file():
+        raise CheckpointError(f"No weights at {source}", "a safetensors file of `tiny` weights", "Look at --weights")
+    model = DepthAnythingV2("tiny", max_depth=DOMAINS[plan.domain])
+    model.load_state_dict(load_file(source))
+    return model
+
+
+def _one_epoch(
+    model: nn.Module, batches: tqdm[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer, schedule: Any
+) -> None:
+    model.train()
+    device = _device()
+    for image, depth in batches:
+        loss = depth_loss(model(image.to(device)), depth.to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        batches.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+
+
+def _loader(plan: Plan, epoch: int, rank: int, world: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    """New scenes in each epoch, dealt out so that no two processes see the same one."""
+    count = plan.steps * plan.batch * world
+    first = 500_000_000 + plan.seed * 1_000_000 + epoch * count
+    scenes = SceneDataset(plan.domain, range(first, first + count))
+    share: DistributedSampler[int] = DistributedSampler(scenes, num_replicas=world, rank=rank, seed=plan.seed)
+    return DataLoader(scenes, plan.batch, sampler=share)
+
+
+# Several processes --------------------------------------------------------------------------------------------------
+
+
+def has_ddp() -> bool:
+    """Whether DistributedDataParallel can run here. Some Windows machines lack gloo, and so does a torch without it."""
+    return dist.is_available() and (dist.is_gloo_available() or torch.cuda.is_available())
+
+
+def has_torchrun() -> bool:
+    """Whether torchrun works here. It asks for libuv, and torch for Windows is built without (pytorch issue 148283)."""
+    return has_ddp() and sys.platform != "win32"
+
+
+def _device() -> torch.device:
+    """This process's own GPU, or the CPU where there are fewer GPUs than processes."""
+    if torch.cuda.device_count() < int(os.environ.get("LOCAL_WORLD_SIZE", 1)):
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def _join() -> tuple[int, int]:
+    """Meets the other processes that torchrun started. Gives this one's number and how many there are."""
+    if not has_ddp():
+        return 0, 1
+    backend = "nccl" if _device().type == "cuda" else "gloo"
+    if "RANK" not in os.environ:  # no torchrun: a meeting of one, which needs no port
+        alone = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=alone, rank=0, world_size=1)
+        return 0, 1
+    try:
+        dist.init_process_group(backend)
+    except (dist.DistNetworkError, dist.DistStoreError) as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise CheckpointError(f"The processes could not meet at {where}: {str(error).splitlines()[0]}",
+                              "a port that nobody else uses", "Give torchrun --standalone, or another --master-port",
+                              kind="port") from error  # fmt: skip
+    return dist.get_rank(), dist.get_world_size()
+
+
+def _part() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _wrap(model: nn.Module) -> nn.Module:
+    if not has_ddp():
+        print("This torch has no gloo: DataParallel in place of DistributedDataParallel. The names come out the same.")
+        return nn.DataParallel(model)
+    # Five tensors never influence the output and get no gradient; DDP has to be told, as in the official script.
+    return nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+
+
+def make_checkpoint(
+    folder: str | os.PathLike[str], domain: str = "streets", epochs: int = 2, steps: int = 64, processes: int = 2
+) -> Path:
+    """`latest.pth` in `folder`, as a training on several processes leaves it; made when it is not there, once.
+
+    Runs torchrun beside this process and shows its progress; where torchrun does not work (no gloo, or Windows),
+    trains in this one and says so. Raises `CheckpointError` with the last lines of the training if it fails.
+    """
+    target = Path(folder) / "latest.pth"
+    if target.is_file():
+        return target
+    if not has_torchrun():
+        print("torchrun does not work here: one process instead. The names come out the same.")
+        return train(Plan(Path(folder), domain, epochs, steps * processes))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+               "-m", "dav2_utils.finetune", "--output", str(folder), "--domain", domain,
+               "--epochs", str(epochs), "--steps", str(steps)]  # fmt: skip
+    lines: list[str] = []
+    over = False
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as training:
+        try:
+            for line in training.stdout or ():  # a progress bar's carriage returns count as line ends here
+                over = over or "failed (exitcode" in line  # from here on torchrun speaks of itself
+                if "%|" in line:
+                    print("\r" + line.rstrip(), end="", flush=True, file=sys.stderr)
+                elif line.strip() and not over:
+                    lines = [*lines[-20:], line.rstrip()]
+        except BaseException:  # Ctrl-C, or an interrupted kernel: torchrun ends its processes when it is asked to end
+            training.terminate()
+            raise
+    print(file=sys.stderr)
+    if training.returncode or not target.is_file():
+        words = "\n".join((f"The training ended with status {training.returncode}, and these words:", *lines))
+        raise CheckpointError(words, do=f"Run it by hand to see more: {' '.join(command[1:])}", kind="training")
+    return target

@@ -1,0 +1,55 @@
+"""Weights out of a model: one line to a clean file, whatever wraps the model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .._version import __version__
+from ..depth.model import DepthAnythingV2
+from ..repair.fixing import prove
+from ..repair.reading import facts_path
+from ..repair.stripping import clean_state_dict, strip_wrappers
+from ..repair.writing import replacing, require_space, write_pth, write_safetensors, write_text
+from .loading import inner_model
+
+
+def save_weights(model: nn.Module | Mapping[str, torch.Tensor], path: str | os.PathLike[str], **facts: Any) -> Path:
+    """Write the model's weights as a clean state dict, under the bare model's names, and prove it; `path` is replaced.
+
+    Whatever wraps the model (DataParallel, DistributedDataParallel, torch.compile, AveragedModel, FSDP as far as torch
+    gathers it) leaves no trace in the names. `facts` (encoder, max_depth, whatever is worth knowing) are written down
+    with the weights: in the header of a `.safetensors`, else in NAME.json beside the file. Those of a
+    `DepthAnythingV2` are known without saying. Call it on rank 0 (with FSDP on all ranks, each with its own path).
+    """
+    target = Path(path)
+    state = clean_state_dict(model) if isinstance(model, nn.Module) else strip_wrappers(model)
+    for name, tensor in state.items():
+        state[name] = tensor.detach().cpu()
+    known = _known_facts(inner_model(model)) | facts
+    if facts.get("max_depth") is not None:
+        known["depth"] = "metric"
+    require_space(target.parent, sum(tensor.nbytes for tensor in state.values()))
+    with replacing(target, like=target if target.exists() else None, overwrite=True) as temporary:
+        if target.suffix == ".safetensors":
+            write_safetensors(state, temporary, known)
+        else:
+            write_pth(state, temporary)
+        digest = prove(temporary, state, state)
+        size = temporary.stat().st_size
+    if target.suffix != ".safetensors":
+        write_text(facts_path(target), known | {"fingerprint": digest, "bytes": size})
+    return target
+
+
+def _known_facts(model: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    if isinstance(model, DepthAnythingV2):
+        facts = {"encoder": model.encoder, "depth": "relative" if model.max_depth is None else "metric"}
+        facts |= {} if model.max_depth is None else {"max_depth": model.max_depth}
+    return facts | {"torch": torch.__version__, "dav2_utils": __version__}

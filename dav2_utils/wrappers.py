@@ -1,0 +1,225 @@
+"""The wrapper components (`module.` and its relatives) that make two tables differ although the weights are the same.
+
+`rename_map` takes them off, or puts them on, one-to-one. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from .errors import PrefixError
+
+#: Name components that a wrapper puts into every parameter name below it, and who writes each.
+WRAPPERS: dict[str, str] = {
+    "module": "DataParallel or DistributedDataParallel",
+    "_orig_mod": "torch.compile",
+    "_fsdp_wrapped_module": "FullyShardedDataParallel",
+    "_fpw_module": "FullyShardedDataParallel (torch 1.11 to 1.12)",
+    "_checkpoint_wrapped_module": "activation checkpointing",
+    "_forward_module": "Lightning Fabric",
+}
+
+
+#: The classes that put a component into every name below them, by name: some of them need not be installed.
+WRAPPER_CLASSES: dict[str, str] = {
+    "DataParallel": "module", "DistributedDataParallel": "module", "AveragedModel": "module",
+    "DeepSpeedEngine": "module", "OptimizedModule": "_orig_mod", "FullyShardedDataParallel": "_fsdp_wrapped_module",
+    "CheckpointWrapper": "_checkpoint_wrapped_module", "_FabricModule": "_forward_module",
+}  # fmt: skip
+
+
+_DEEPEST_OUTER = 4  # components of an attribute prefix, `model.net.` and the like
+
+
+def wrappers_in(names: Iterable[str]) -> list[str]:
+    """The wrapper components in `names`, from the outside in: `["module", "_orig_mod"]` for `module._orig_mod.x`.
+
+    The run at the front of most names is given as it stands, repetitions included (`module.module.x` gives two);
+    components deeper inside follow, each once.
+    """
+    fronts: Counter[tuple[str, ...]] = Counter()
+    deeper: dict[tuple[int, str], None] = {}
+    for name in names:
+        if any(token in name for token in WRAPPERS):
+            path = name.split(".")[:-1]
+            front = _front(path, WRAPPERS)
+            fronts[tuple(path[:front])] += 1
+            deeper.update({(depth, part): None for depth, part in enumerate(path[front:]) if part in WRAPPERS})
+    most: tuple[str, ...] = max(fronts, key=lambda front: (bool(front), fronts[front]), default=())
+    found = list(most)
+    others = [part for front in fronts for part in front] + [part for _, part in sorted(deeper)]
+    return found + list(dict.fromkeys(part for part in others if part not in found))
+
+
+def bare(name: str, components: Collection[str] = WRAPPERS) -> str:
+    """`name` without its wrapper components. The last component is the tensor's own name and always stays."""
+    path, dot, last = name.rpartition(".")
+    if not dot or not any(component in path for component in components):
+        return name
+    return ".".join([*(part for part in path.split(".") if part not in components), last])
+
+
+def rename_map(
+    names: Iterable[str], target: Collection[str] | None = None, components: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Old name -> new name for every one of `names`, in the same order: wrapper components off, or on, one-to-one.
+
+    With a `target` (the names that the model has) the target decides: a component goes where the target has the name
+    without it, comes where the target has the name with it, and stays where the target has it too. One attribute
+    prefix common to the weights (`model.`, `net.`) goes only when the target proves it. Without a target, wrapper
+    components go wherever the result is one-to-one.
+
+    `components` names the components to take off instead of the known `WRAPPERS`. Raises `PrefixError`, with the
+    names concerned, where two names would become one, where a component in `components` is nowhere, and where the
+    target itself has it.
+    """
+    old = list(names)
+    tokens = frozenset(WRAPPERS if components is None else components)
+    for token in components or ():
+        _must_occur(token, old)
+    if target is None:
+        fronts_off = _without_front(old, tokens)
+        new = _first_one_to_one(
+            old, [[bare(name, tokens) for name in old], *([fronts_off] if fronts_off != old else [])]
+        )
+    else:
+        new = _onto(old, set(target), tokens, outer=components is None)
+    _must_have_gone(components or (), old, new)
+    return dict(zip(old, new, strict=True))
+
+
+def _onto(old: list[str], target: set[str], tokens: Collection[str], outer: bool) -> list[str]:
+    """The new names, in the order of `old`, by what the target has."""
+    for literal in (old, _without_front(old, tokens)):
+        if target.issuperset(literal) and len(set(literal)) == len(old):
+            return literal
+    by_bare: dict[str, list[str]] = {}
+    for name in target:
+        by_bare.setdefault(bare(name, tokens), []).append(name)
+    own = _Places()
+    for name in target:
+        own.add(name, tokens)
+    new = [_closest(name, target, by_bare.get(bare(name, tokens), []), own, tokens) for name in old]
+    if outer and not target.issuperset(new):
+        new = _with_outer_prefix(new, target, by_bare, tokens)
+    return _first_one_to_one(old, [new])
+
+
+def _closest(name: str, target: set[str], same: list[str], own: _Places, tokens: Collection[str]) -> str:
+    """What the target calls the tensor `name`, where `same` are the target's names that differ in wrappers alone."""
+    if name in target:
+        return name
+    if len(same) == 1:
+        return same[0]
+    path = name.split(".")
+    for front in range(1, min(_front(path[:-1], tokens), 8) + 1 if same else 1):
+        if (shorter := ".".join(path[front:])) in same:
+            return shorter
+    kept: list[str] = []  # not in the target: only the components that the target has at the same place stay
+    place: _Places | None = own
+    for part in path[:-1]:
+        if part not in tokens:
+            kept.append(part)
+            place = place.get(part) if place is not None else None
+        elif place is not None and part in place:
+            kept.append(part)
+    return ".".join([*kept, path[-1]])
+
+
+class _Places(dict[str, "_Places"]):
+    """The tree of the target's modules; a wrapper component is a leaf beside the modules that it wraps."""
+
+    def add(self, name: str, tokens: Collection[str]) -> None:
+        place = self
+        for part in name.split(".")[:-1]:
+            inner = place.setdefault(part, _Places())
+            place = place if part in tokens else inner
+
+
+def _with_outer_prefix(
+    names: list[str], target: set[str], by_bare: Mapping[str, list[str]], tokens: Collection[str]
+) -> list[str]:
+    """`names` without, or with, one attribute prefix, if that makes the target complete; otherwise as they are.
+
+    Off: when every name of the target is then there, or more than half of them and nothing under the prefix is left
+    over. On: only when names and target then agree completely.
+    """
+    plain = {name: bare(name, tokens) for name in names}
+    hits = len(target.intersection(names))
+    off = _one_prefix(plain.values(), by_bare)
+    if off and hits < len(target):  # where nothing is missing, what lies under a prefix is a second set
+        under = {name: by_bare.get(short.removeprefix(off)) for name, short in plain.items() if short.startswith(off)}
+        landed = {name: there[0] for name, there in under.items() if there and len(there) == 1}
+        moved = [landed.get(name) or (plain[name].removeprefix(off) if name in under else name) for name in names]
+        covered = len(target.intersection(moved))
+        if covered == len(target) or (len(landed) == len(under) and covered > max(hits, len(target) / 2)):
+            return moved
+    on = _one_prefix(by_bare, set(plain.values()))
+    if on and len(by_bare) == len(names) == len(target) and not hits:
+        added = [on + plain[name] for name in names]
+        if all(name in by_bare for name in added):
+            return [by_bare[name][0] for name in added]
+    return names
+
+
+def _one_prefix(longer: Iterable[str], shorter: Collection[str]) -> str:
+    """The one attribute prefix (with its dot) by which most of `longer` become names in `shorter`; empty for a tie."""
+    counts: Counter[str] = Counter()
+    for name in longer:
+        at = name.find(".")
+        for _ in range(_DEEPEST_OUTER):
+            if at < 0:
+                break
+            if name[at + 1 :] in shorter:
+                counts[name[: at + 1]] += 1
+            at = name.find(".", at + 1)
+    best = counts.most_common(2)
+    return best[0][0] if len(best) == 1 or (len(best) == 2 and best[0][1] > best[1][1]) else ""
+
+
+def _front(path: Sequence[str], tokens: Collection[str]) -> int:
+    """How many wrapper components stand at the front of a name's path."""
+    return next((i for i, part in enumerate(path) if part not in tokens), len(path))
+
+
+def _without_front(names: list[str], tokens: Collection[str]) -> list[str]:
+    """The same number of leading wrapper components off every name that has any: as many as the least of them has."""
+    fronts = [_front(name.split(".")[:-1], tokens) for name in names]
+    least = min((front for front in fronts if front), default=0)
+    return [name.split(".", least)[-1] if front else name for name, front in zip(names, fronts, strict=True)]
+
+
+def _first_one_to_one(old: list[str], candidates: list[list[str]]) -> list[str]:
+    for new in candidates:
+        if len(set(new)) == len(old):
+            return new
+    taken = Counter(candidates[0])
+    clash = next(name for name in candidates[0] if taken[name] > 1)
+    rivals = [repr(name) for name, became in zip(old, candidates[0], strict=True) if became == clash]
+    raise PrefixError(
+        f"Without their wrapper components, {' and '.join(rivals[:3])} would both become {clash!r}",
+        "one tensor for each name",
+        "These are two sets of weights, or the component belongs to the model: give the model's own names as target",
+    )
+
+
+def _must_occur(token: str, names: list[str]) -> None:
+    if not any(token in name.split(".")[:-1] for name in names):
+        raise PrefixError(
+            f"No name has the component {token!r}; the names begin like {', '.join(map(repr, names[:2]))}",
+            f"names such as {token + '.' + (names[0] if names else 'weight')!r}",
+            "Leave `components` out to have the wrappers found by themselves",
+        )
+
+
+def _must_have_gone(components: Iterable[str], old: list[str], new: list[str]) -> None:
+    for token in components:
+        kept = [name for name, now in zip(old, new, strict=True) if name == now and token in name.split(".")[:-1]]
+        if not any(
+            name.split(".").count(token) > now.split(".").count(token) for name, now in zip(old, new, strict=True)
+        ):
+            listed = ", ".join(map(repr, kept[:3]))
+            raise PrefixError(
+                f"The component {token!r} is part of the target's own names: {listed}", do="Leave it there"
+            )
