@@ -12,7 +12,7 @@ endif
 comma := ,
 PINS := tests/pins.txt
 .DEFAULT_GOAL := help
-.PHONY: help lab test check lessons lessons-update bench clean
+.PHONY: help lab test check stub lessons lessons-update bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,14 +70,17 @@ check: .venv/test.stamp  ## style, types, the structure of the lessons, the orde
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml
-	$(BIN)/python tests/lessons.py lint
+	$(BIN)/python tools/lessons.py lint
 	$(BIN)/python -m pytest -q tests/test_house.py
 
+stub: .venv/lessons.stamp  ## write dav2_utils/__init__.pyi anew, after a public name came or went
+	$(BIN)/python tools/stub.py
+
 lessons: .venv/lessons.stamp  ## run every lesson and write it as a page, for reading without a kernel (site/index.html)
-	$(BIN)/python tests/lessons.py run $(ARGS)
+	$(BIN)/python tools/lessons.py run $(ARGS)
 
 lessons-update: .venv/test.stamp  ## run every lesson and store it with its new outputs
-	$(BIN)/python tests/lessons.py update $(ARGS)
+	$(BIN)/python tools/lessons.py update $(ARGS)
 
 bench: .venv/test.stamp  ## every goal beside its measured figure, in one table (7 GB in build/, several minutes)
 	$(BIN)/python benchmarks $(ARGS)

@@ -40,7 +40,7 @@ SNIPPET = (
     PICTURE
     + """
 import sys, time, torch
-from dav2_utils.model import DepthAnythingV2, model_configs
+from dav2_utils import DepthAnythingV2, model_configs
 start = time.perf_counter()
 model = DepthAnythingV2(**model_configs[sys.argv[2]], max_depth=80)
 state = torch.load(sys.argv[1], map_location="cpu")["model"]
@@ -53,7 +53,7 @@ OURS = (
     PICTURE
     + """
 import sys, time
-from dav2_utils.repair import load_model
+from dav2_utils import load_model
 start = time.perf_counter()
 load_model(sys.argv[1], max_depth=80).infer_image(image, 224)
 print(time.perf_counter() - start)

@@ -3,7 +3,7 @@
     python benchmarks/bench_lessons.py [NAME ...]
 
 They share a folder that is empty at the start, as on a fresh clone: the first lesson that needs `latest.pth` trains it.
-What is stored is read by the rules of `tests/lesson_rules.py`.
+What is stored is read by the rules of `tools/lesson_rules.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from side_by_side import ROOT, Row, parser, report
 
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tools"))
 
 
 class Lesson(NamedTuple):

@@ -1,6 +1,54 @@
-"""TODO texts."""
+"""What is said to people: templates by name, in the reader's language, from data that a translator edits.
+
+`locale/en.json` has every text, in groups; `locale/zh.json` and the like have what is translated so far. What programs
+read (`--json`, names of causes) is the same in every language. Standard library only.
+"""
 
 from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+from typing import Any
+
+
+def say(name: str, /, **arguments: Any) -> str:
+    """The text called `name` (`verdict.loads`) with its named `arguments` put in, in the language of the reader.
+
+    Without a translation it is English. Raises `KeyError` for a name, or an argument, that the English text lacks.
+    """
+    spoken = language()
+    template = next((text for code in (spoken, spoken.partition("_")[0]) if (text := _look_up(code, name))), None)
+    return (template or _look_up("en", name) or _unknown(name)).format(**arguments)
+
+
+def language() -> str:
+    """The reader's language as `zh_CN` or `zh`: the variable `DAV2_LANG`, else the system's, else `en`."""
+    variables = ("DAV2_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
+    chosen = next((value for name in variables if (value := os.environ.get(name))), "en")
+    code = re.match(r"[A-Za-z]{2,3}([_-][A-Za-z]{2,4})?(?![A-Za-z])", chosen)  # not C, and not POSIX
+    return code[0].replace("-", "_") if code else "en"
+
+
+def _look_up(code: str, name: str) -> str | None:
+    found: Any = _texts(code)
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else None
+
+
+@functools.cache
+def _texts(code: str) -> dict[str, Any]:
+    """All texts in one language; none where nobody has translated them."""
+    from importlib import resources
+
+    place = resources.files("dav2_utils") / "locale" / f"{code}.json"
+    return dict(json.loads(place.read_text(encoding="utf-8"))) if place.is_file() else {}
+
+
+def _unknown(name: str) -> str:
+    raise KeyError(f"there is no text called {name!r} in locale/en.json")
 
 
 def printable(text: str, most: int | None = 200) -> str:

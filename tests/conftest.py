@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from dav2_utils.depth.model import DepthAnythingV2
+
+for folder in ("tests", "tools", "benchmarks"):  # what tests share, and what they test outside the package
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / folder))
 
 torch.set_num_threads(1)
 

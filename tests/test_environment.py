@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from dav2_utils import CheckpointError, environment, lesson_folder
+from dav2_utils.classroom import setup
+from dav2_utils.depth.opencv import import_cv2
 
 INSTALLED = {"old": "1.9.3", "opencv-python": "5.0", "broken": "2.0", "fine": "2.0+cpu"}
 REQUIRES = ["old>=2.0", "gone>=1.0", "opencv-python>=4.8.1", "broken>=1", "fine>=2.0", 'lab>=4; extra == "lessons"',
@@ -75,7 +77,7 @@ def test_opencv_that_does_not_load_says_what_to_install(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "cv2", raising=False)
     with pytest.raises(CheckpointError, match=cure) as caught:
-        environment.import_cv2()
+        import_cv2()
     assert caught.value.kind == "environment" and error in str(caught.value)
 
 
@@ -83,6 +85,6 @@ def test_lessons_write_where_they_may(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("DAV2_LESSONS", str(tmp_path / "mine"))
     assert lesson_folder("03") == tmp_path / "mine" / "03" and (tmp_path / "mine" / "03").is_dir()
     monkeypatch.delenv("DAV2_LESSONS")
-    monkeypatch.setattr(environment.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(environment.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(setup.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(setup.os, "access", lambda path, mode: False)
     assert lesson_folder("03") == tmp_path / "dav2_lessons" / "03"

@@ -1,75 +1,100 @@
-"""The house keeps its order: rooms import downwards, stay small, and looking loads nothing heavy."""
+"""The house keeps its order: wings and rooms import downwards, stay small, and looking loads nothing heavy."""
+
+from __future__ import annotations
 
 import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import stub
 
 import dav2_utils
 
 PACKAGE = Path(dav2_utils.__file__).parent
-# Each room imports only from rooms above it in this list; those down to `explanation` need the standard library alone.
-ROOMS = [
-    "keys", "environment", "architecture", "placeholders", "pickles", "archives", "impostors",
-    "formats", "weightsets", "checkpoint", "messages", "vocabulary", "relations", "sizes",
-    "contents", "signs", "causes", "leftovers", "verdict", "diagnosis",
-    "keytable", "explanation", "dinov2", "model", "pictures", "hub", "raycast", "scenes", "writing",
-    "stripping", "reading", "fixing", "batch", "repair",
-    "training", "finetune", "plots", "exercises", "clinic", "views", "widgets", "notebook", "cli",
-]  # fmt: skip
-LIGHT = ROOMS[: ROOMS.index("explanation") + 1]
-HEAVY = ("torch", "numpy", "cv2", "matplotlib", "IPython", "ipywidgets", "safetensors", "tqdm", "huggingface_hub")
-present = [room for room in ROOMS if (PACKAGE / f"{room}.py").exists()]
+# A wing imports only from wings above it in this list, a room only from rooms of its own wing that stand before it.
+WINGS = {
+    "ground": "_version texts errors keys wrappers encoders environment",
+    "files": "placeholders stack opcodes pickles archives unreadable formats weightsets checkpoint",
+    "diagnosis": "message words names sizes parts signs causes difference report diagnose explain keytable",
+    "repair": "writing stripping reading fixing batch",
+    # everything above this line needs the standard library alone to be imported
+    "depth": "opencv scores dinov2 model hub pictures",
+    "weights": "loading saving",
+    "training": "raycast scenes data loop",
+    "classroom": "setup plots exercises clinic views widgets",
+    "doors": "notebook finetune cli.options cli.files cli.pictures cli.command",
+}
+LIGHT = ("ground", "files", "diagnosis", "repair")
+ROOMS = {
+    (room if wing in ("ground", "doors") else f"{wing}.{room}"): wing
+    for wing, rooms in WINGS.items()
+    for room in rooms.split()
+}
+MOST_LINES, MOST_IN_A_FUNCTION, MOST_ROOMS = 300, 40, 12
 
 
-def imports(room: str) -> set[str]:
-    """The rooms that `room` imports, anywhere in its file, and the packages that it imports at the top."""
-    tree = ast.parse((PACKAGE / f"{room}.py").read_text(encoding="utf-8"))
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            found |= {node.module} if node.module else {alias.name for alias in node.names}
-    return found
+def source(room: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{room.replace('.', '/')}.py").read_text(encoding="utf-8"))
 
 
-def test_every_room_is_in_the_list() -> None:
-    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} == set(present)
-    assert present == ROOMS, "the list names rooms that are not there"
+def imports(room: str) -> Iterator[str]:
+    """The rooms that `room` imports from, anywhere in its file."""
+    for node in ast.walk(source(room)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = room.split(".")[: -node.level] + (node.module.split(".") if node.module else [])
+            names = [".".join([*base, alias.name]) for alias in node.names]
+            yield from names if ".".join(base) not in ROOMS else [".".join(base)]
 
 
-@pytest.mark.parametrize("room", present)
-def test_a_room_imports_only_from_below(room: str) -> None:
-    assert imports(room) - {"__version__"} <= set(ROOMS[: ROOMS.index(room)])
+def test_every_room_has_its_place_and_no_wing_is_crowded() -> None:
+    found = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+    assert {room for room in found if room.split(".")[-1] not in ("__init__", "__main__")} == set(ROOMS)
+    assert {wing: len(rooms.split()) for wing, rooms in WINGS.items() if len(rooms.split()) > MOST_ROOMS} == {}
 
 
-@pytest.mark.parametrize("room", present)
-def test_a_room_stays_small(room: str) -> None:
-    source = (PACKAGE / f"{room}.py").read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 350
-    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
-    long = {f.name: f.end_lineno - f.lineno + 1 for f in functions if f.end_lineno - f.lineno + 1 > 40}
-    assert not long
+def test_no_arrow_goes_up() -> None:
+    order = list(ROOMS)
+    arrows = {(room, used) for room in ROOMS for used in imports(room)}
+    assert len(arrows) > 100, "the arrows are seen"
+    assert {(room, used) for room, used in arrows if used not in order or order.index(used) >= order.index(room)} == (
+        set()
+    )
 
 
-def loaded(code: str) -> set[str]:
-    """Which heavy packages a fresh interpreter has loaded after `code`."""
-    script = f"{code}\nimport sys; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+def test_rooms_and_functions_stay_small() -> None:
+    large = {}
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        lengths = {path.stem: (len(text.splitlines()), MOST_LINES)}
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                lengths[f"{path.stem}.{node.name}"] = (node.end_lineno - node.lineno + 1, MOST_IN_A_FUNCTION)
+        large |= {name: length for name, (length, most) in lengths.items() if length > most}
+    assert large == {}
+
+
+def loaded(code: str, *flags: str) -> set[str]:
+    """The packages from outside the standard library that a fresh interpreter has loaded after `code`."""
+    script = f"import sys; before = set(sys.modules); sys.path.insert(0, {str(PACKAGE.parent)!r})\n{code}\n"
+    script += "print(*{name.partition('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV_")}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
-    return set(done.stdout.split())
+    command = [sys.executable, *flags, "-c", script]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.split())
 
 
-def test_import_and_the_lower_floors_need_the_standard_library_alone() -> None:
-    code = "import dav2_utils\n" + "\n".join(f"import dav2_utils.{room}" for room in LIGHT if room in present)
-    assert loaded(code) == set()
+def test_looking_diagnosing_and_repairing_are_imported_by_the_standard_library_alone() -> None:
+    light = [room for room, wing in ROOMS.items() if wing in LIGHT]
+    assert loaded("\n".join(f"import dav2_utils.{room}" for room in light), "-I", "-S") == {"dav2_utils"}
 
 
 def test_checkpoint_work_needs_no_opencv_and_no_lessons() -> None:
-    allowed = {"torch", "numpy", "safetensors", "tqdm"}
-    assert loaded("import dav2_utils.repair, dav2_utils.model, dav2_utils.cli") <= allowed
+    heavy = loaded("import dav2_utils.weights.saving, dav2_utils.depth.hub, dav2_utils.cli")
+    assert "torch" in heavy
+    assert not heavy & {"cv2", "matplotlib", "IPython", "ipywidgets", "huggingface_hub"}
 
 
 def test_every_public_name_resolves() -> None:
@@ -78,3 +103,7 @@ def test_every_public_name_resolves() -> None:
     assert set(dav2_utils.__all__) <= set(dir(dav2_utils)), "names that are not loaded yet can be completed"
     with pytest.raises(AttributeError, match="no attribute"):
         _ = dav2_utils.nothing_of_that_name
+
+
+def test_editors_know_the_same_names() -> None:
+    assert stub.STUB.read_text(encoding="utf-8") == stub.stub(), "make stub"

@@ -1,4 +1,4 @@
-"""The workshop of the lessons: `python tests/lessons.py lint | run | update | table [NAME ...]`.
+"""The workshop of the lessons: `python tools/lessons.py lint | run | update | table [NAME ...]`.
 
 lint    the skeleton, the cells, the exercises and what is stored, without running anything (part of `make check`)
 run     every lesson in a fresh kernel, a line each, written as pages for reading without a kernel (`make lessons`)

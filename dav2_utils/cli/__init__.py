@@ -1,3 +1,3 @@
-"""The command line, thin over the public functions: read `main` first, then `files`."""
+"""The command line, thin over the public functions: read `command` first, then `files`."""
 
-from .main import main as main
+from .command import main as main

@@ -1,5 +1,5 @@
 """`python -m dav2_utils.cli` is the command `dav2`."""
 
-from .main import main
+from .command import main
 
 main()

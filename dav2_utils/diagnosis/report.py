@@ -8,18 +8,11 @@ from html import escape
 from typing import Any
 
 from ..keys import Table, families
-from ..texts import printable
+from ..texts import printable, say
 from .causes import CauseFound
 
 UNKNOWABLE = ("metric or relative", "max_depth", "V1 or V2")
 _MARKS = {"loads": "✓", "repairable": "⚠", "not repairable": "✗", "no target": "?", "unreadable": "✗"}
-_IN_WORDS = {
-    "loads": "loads as it is",
-    "repairable": "does not load as it is; `dav2 fix` mends it",
-    "not repairable": "does not load, and unwrapping and renaming cannot mend it",
-    "no target": "read, but there is no model to compare it with; give one (--encoder or --against)",
-    "unreadable": "cannot be read as a checkpoint",
-}
 
 
 @dataclass(frozen=True)
@@ -89,7 +82,7 @@ class Diagnosis:
         )
 
     def __str__(self) -> str:
-        lines = [f"{_MARKS[self.verdict]} {self.file or 'These weights'}: {_IN_WORDS[self.verdict]}."]
+        lines = [f"{_MARKS[self.verdict]} {self.file or 'These weights'}: {say(f'verdict.{self.verdict}')}."]
         if self.expected:
             lines.append(f"{self._fit()} (target: {self.target}; encoder of the file: {self.encoder or 'unknown'}).")
         for number, found in enumerate(self.causes, 1):
@@ -125,7 +118,7 @@ class Diagnosis:
         return groups
 
     def _repr_html_(self) -> str:
-        name, words = self.file or "These weights", _IN_WORDS[self.verdict]
+        name, words = self.file or "These weights", say(f"verdict.{self.verdict}")
         head = f"<b>{_MARKS[self.verdict]} {markup(name)}</b>: {markup(words)}."
         if self.expected:
             head += f" {self._fit()}."

@@ -21,7 +21,7 @@ from dav2_utils.training.data import evaluate
 from dav2_utils.training.raycast import FOCAL, Light, Paint, Solid, View, render
 from dav2_utils.training.scenes import DOMAINS, HELD_OUT, held_out, make_scene
 
-DIGESTS = json.loads((Path(__file__).parent / "data" / "scenes.json").read_text())
+DIGESTS = json.loads((Path(__file__).parents[1] / "data" / "scenes.json").read_text())
 
 
 @pytest.mark.parametrize("name", list(DIGESTS))

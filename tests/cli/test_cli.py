@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from dav2_utils import ENCODERS, environment
-from dav2_utils.cli import files as cli
+from dav2_utils.cli import command as cli
 
 
 def dav2(*words: Any, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -257,7 +257,7 @@ def test_depth_for_people(latest: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_download_and_check_for_people(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dav2_utils.hub.download", lambda name: tmp_path / name)
+    monkeypatch.setattr("dav2_utils.depth.hub.download", lambda name: tmp_path / name)
     assert for_people(capsys, "download", "vits")[:2] == (0, f"{tmp_path / 'vits'}\n")
     assert in_process(capsys, "download", "vits") == (0, {"name": "vits", "path": str(tmp_path / "vits")})
     assert "This machine runs it." in for_people(capsys, "check")[1]
@@ -270,7 +270,7 @@ def test_ctrl_c_is_one_line(latest: Path, capsys: pytest.CaptureFixture[str], mo
     def interrupted(file: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dav2_utils.checkpoint.inspect_file", interrupted)
+    monkeypatch.setattr("dav2_utils.files.checkpoint.inspect_file", interrupted)
     status, out, err = for_people(capsys, "inspect", latest)
     assert (status, out) == (130, "") and err.strip() == "Stopped; what was not finished was not written."
 

@@ -124,7 +124,7 @@ def test_wrong_pictures_maps_and_colours_are_refused() -> None:
 
 def test_pyplot_is_not_loaded_and_a_missing_matplotlib_is_said() -> None:
     code = (
-        "import sys, numpy as np; from dav2_utils.plots import show_depth; assert 'matplotlib' not in sys.modules\n"
+        "import sys, numpy as np; from dav2_utils import show_depth; assert 'matplotlib' not in sys.modules\n"
         "show_depth(np.ones((3, 4))); assert 'matplotlib.pyplot' not in sys.modules\n"
         "sys.modules['matplotlib'] = None\n"
         "try: show_depth(np.ones((3, 4)))\n"

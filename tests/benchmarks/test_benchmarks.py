@@ -11,14 +11,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import bench_explain
 import bench_fix
 import bench_inspect
 import bench_lessons
 import bench_model
+import pytest
 import scores
 from big_file import big_file
 from side_by_side import Row, Run, in_turns, process, read_rows, table

@@ -211,7 +211,7 @@ def test_a_line_is_short() -> None:
 
 def end_bounded(path: Path, seconds: int = 30, gigabytes: float = 1.5) -> str:
     look = (
-        "import sys, json\nfrom dav2_utils.checkpoint import CheckpointError, inspect_file\n"
+        "import sys, json\nfrom dav2_utils import CheckpointError, inspect_file\n"
         "try:\n    found = inspect_file(sys.argv[1])\n"
         "    print(json.dumps(found.to_dict(True)), found, found._repr_html_())\n"
         "except CheckpointError as error:\n    print('refused', error)\n"
@@ -583,7 +583,7 @@ NAMES_OF_FILES = [
 @pytest.mark.parametrize("raw", NAMES_OF_FILES, ids=[ascii(raw[:12]) for raw in NAMES_OF_FILES])
 def test_names_of_files(raw: bytes, tmp_path: Path, monkeypatch: Any, capsysbinary: Any) -> None:
     """Each command says what it does in JSON that is ASCII, and without a control character."""
-    from dav2_utils.cli.files import main
+    from dav2_utils.cli import main
 
     monkeypatch.chdir(tmp_path)
     name = os.fsdecode(raw)

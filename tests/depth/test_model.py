@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
+import recipe
 import torch
+from parity import CASES, DATA, OUTPUTS, TOLERANCE, departure, run, sizes
 from torch import nn
 
 from dav2_utils.depth.model import DepthAnythingV2, InputError, _network_size, model_configs
 from dav2_utils.encoders import ENCODERS, table_for
 from dav2_utils.errors import CheckpointError
-
-sys.path.insert(0, str(Path(__file__).parent))
-import recipe
-from parity import CASES, DATA, OUTPUTS, TOLERANCE, departure, run, sizes
 
 
 def on_meta(*arguments: object, **options: object) -> DepthAnythingV2:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from textwrap import wrap
@@ -11,16 +10,14 @@ from textwrap import wrap
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_errors import ERRORS, text_of, traceback_of
 
 from dav2_utils.diagnosis import causes
 from dav2_utils.diagnosis.causes import CAUSES
 from dav2_utils.diagnosis.explain import explain
 
-sys.path.insert(0, str(Path(__file__).parent))
-from real_errors import ERRORS, text_of, traceback_of
-
 PACKAGE = Path(causes.__file__).parent
-CASES = json.loads((Path(__file__).parent / "data" / "failures.json").read_text(encoding="utf-8"))
+CASES = json.loads((Path(__file__).parents[1] / "data" / "failures.json").read_text(encoding="utf-8"))
 WORDLESS = ("EOFError\n", "OSError: [Errno 22] Invalid argument\n")  # without their traceback they could be anything
 TEXTS = [case["error_text"] for case in CASES]
 

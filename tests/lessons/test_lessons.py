@@ -12,15 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 import lesson_pages
 import lesson_rules
 import lesson_runs
 import lessons
+import nbformat
+import pytest
 
 ALL = lessons.lessons()
 IDS = [path.stem for path in ALL]

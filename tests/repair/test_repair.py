@@ -664,7 +664,7 @@ def test_facts_are_read_back_and_speak_up(latest: Path, tmp_path: Path) -> None:
 
 
 def test_official_weights_bring_their_range(latest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dav2_utils.hub.download", lambda name: latest)
+    monkeypatch.setattr("dav2_utils.depth.hub.download", lambda name: latest)
     assert load_model("vits-metric-indoor").max_depth == 20.0 and load_model("vits").max_depth is None
     assert load_model("vits-metric-indoor", max_depth=5).max_depth == 5
 
@@ -761,7 +761,7 @@ def hurt(tmp_path_factory: pytest.TempPathFactory, latest_original: Path) -> tup
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
     where = tmp_path_factory.mktemp("hurt")
-    script = Path(__file__).with_name("hurt.py")
+    script = Path(__file__).parents[1] / "hurt.py"
     done = subprocess.run([sys.executable, script, latest_original, where], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), where

@@ -88,7 +88,9 @@ def client(code: str, home: Path, endpoint: str, **environment: str) -> subproce
     """Run `code` in a fresh interpreter whose Hub is at `endpoint` and whose cache is in `home`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     kept |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "NO_PROXY": "*", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    script = f"from dav2_utils.hub import *\ntry:\n    {code}\nexcept HubError as e:\n    print('HubError', e.kind, e)"
+    script = (
+        f"from dav2_utils.depth.hub import *\ntry:\n    {code}\nexcept HubError as e:\n    print('HubError', e.kind, e)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=kept | environment, timeout=120
     )
@@ -202,6 +204,6 @@ def test_a_file_fetched_by_hand_is_found(tmp_path: Path) -> None:
 
 
 def test_names_are_known_without_the_client() -> None:
-    script = "import sys, dav2_utils.hub; print(*sys.modules)"
+    script = "import sys, dav2_utils.depth.hub; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "numpy", "huggingface_hub"} & set(loaded)
