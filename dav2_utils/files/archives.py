@@ -31,6 +31,8 @@ class Record(NamedTuple):
     packed: int
     size: int
     method: int  # 0 stored, 8 deflated
+    crc: int  # of the bytes unpacked, as the directory has it; 0 where the writer computed none
+    flags: int
 
 
 def read_directory(file: BinaryIO, size: int) -> dict[str, Record]:
@@ -96,7 +98,7 @@ def _entry(data: bytes, at: int) -> tuple[Record, int]:
     fields = _ENTRY.unpack_from(data, at)
     if fields[0] != b"PK\1\2":
         raise struct.error("no entry")
-    method, packed, size, start = fields[6], fields[10], fields[11], fields[18]
+    flags, method, crc, packed, size, start = fields[5], fields[6], fields[9], fields[10], fields[11], fields[18]
     lengths = fields[12:15]  # of the name, the extra fields, the comment
     at += _ENTRY.size
     name = data[at : at + lengths[0]].decode("utf-8", "backslashreplace")
@@ -104,7 +106,7 @@ def _entry(data: bytes, at: int) -> tuple[Record, int]:
     if at + sum(lengths) > len(data):
         raise struct.error("an entry reaches past the end")
     size, packed, start = _large(extra, [size, packed, start])
-    return Record(name, start, packed, size, method), at + sum(lengths)
+    return Record(name, start, packed, size, method, crc, flags), at + sum(lengths)
 
 
 def _large(extra: bytes, numbers: list[int]) -> list[int]:
