@@ -75,13 +75,24 @@ def _is_extra(name: Any) -> bool:
     return str(name).endswith("_extra_state")
 
 
-def _module_paths(mapping: Mapping[str, str]) -> dict[str, str]:
-    """Old module path -> new module path, as the names of the tensors in the modules moved."""
-    paths: dict[str, str] = {}
+Place = tuple[list[str], int]  # the components of a name, and how many of them are a module's path
+
+
+def _marks(parts: Sequence[str]) -> list[int]:
+    """A hash for each beginning of a path, the empty one first: the beginnings themselves would fill gigabytes."""
+    marks = [0]
+    for part in parts:
+        marks.append(hash((marks[-1], part)))
+    return marks
+
+
+def _module_paths(mapping: Mapping[str, str]) -> dict[int, Place]:
+    """Mark of an old module path -> new module path, as the names of the tensors in the modules moved."""
+    paths: dict[int, Place] = {}
     for old, new in mapping.items():
         before, after = old.split("."), new.split(".")
-        i, j = len(before) - 1, len(after) - 1
-        paths[".".join(before[:i])] = ".".join(after[:j])
+        marks, i, j = _marks(before), len(before) - 1, len(after) - 1
+        paths[marks[i]] = after, j
         while i > 0:
             if j > 0 and before[i - 1] == after[j - 1]:
                 i, j = i - 1, j - 1
@@ -90,17 +101,17 @@ def _module_paths(mapping: Mapping[str, str]) -> dict[str, str]:
             else:
                 j -= 1  # a component that came
                 continue
-            paths.setdefault(".".join(before[:i]), ".".join(after[:j]))
+            paths.setdefault(marks[i], (after, j))
     return paths
 
 
-def _moved(path: str, paths: Mapping[str, str]) -> str:
+def _moved(path: str, paths: Mapping[int, Place]) -> str:
     """The new place of a module; one without tensors moves with the nearest module around it."""
-    known, rest = path, ""
-    while known and known not in paths:
-        known, _, last = known.rpartition(".")
-        rest = f"{last}.{rest}" if rest else last
-    return ".".join(filter(None, (paths.get(known, known), rest)))
+    parts = path.split(".") if path else []
+    marks = _marks(parts)
+    known = next((k for k in range(len(parts), 0, -1) if marks[k] in paths), 0)
+    after, j = paths.get(marks[known], ([], 0))
+    return ".".join([*after[:j], *parts[known:]])
 
 
 def clean_state_dict(model: nn.Module) -> StateDict:
@@ -120,7 +131,8 @@ def clean_state_dict(model: nn.Module) -> StateDict:
     state = model.state_dict()
     mapping = {name: _without(name, sites) for name in state if name not in counters}
     if len(set(mapping.values())) < len(mapping):
-        twice = [name for name in mapping if list(mapping.values()).count(mapping[name]) > 1]
+        taken = Counter(mapping.values())
+        twice = [name for name in mapping if taken[mapping[name]] > 1]
         raise CheckpointError(f"Two tensors would get one name: {', '.join(twice[:4])}", do="Unwrap the model first")
     result = renamed(state, mapping)
     for name, tensor in result.items():
