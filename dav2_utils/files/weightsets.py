@@ -8,7 +8,7 @@ names decides here but the content: a dictionary with named tensors in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,10 +94,10 @@ class _Search:
         self.info = info
         self.left = MOST_ENTRIES
 
-    def spend(self, names: Collection[Any], path: tuple[str, ...] = ()) -> None:
-        """Pay for entries called `names`, each of which may be given out under a name that begins with `path`."""
-        longer = sum(len(name) // _A_NAME for name in names if isinstance(name, str))
-        self.left -= 10 + longer + len(names) * (1 + sum(map(len, path)) // _A_NAME)
+    def spend(self, entries: int, path: tuple[str, ...] = (), names: Iterable[Any] = ()) -> None:
+        """Pay for `entries` entries, those called `names` among them, each given out under `path` and its own name."""
+        longer = sum(min(len(name), LONGEST_NAME) // _A_NAME for name in names if isinstance(name, str))
+        self.left -= 10 + longer + entries * (1 + sum(map(len, path)) // _A_NAME)
         if self.left < 0:
             raise TooMuch(f"it refers to itself so often that it has more than {MOST_ENTRIES:,} entries")
 
@@ -110,14 +110,13 @@ class _Search:
                 if table:
                     yield WeightSet(path, table, PICKLED_MODULE.format(value.kind), value.kind)
             return
-        self.spend(entries, path)
+        self.spend(len(entries), path)
         if len(path) > DEEPEST:
             return
         if "param_groups" in entries and "state" in entries:  # an optimizer
             return
         here = {name: info for name, entry in entries.items() if isinstance(name, str) and (info := self.info(entry))}
-        for name in here:
-            _checked(name)
+        self.spend(0, names=map(_checked, here))
         if here and all(info.dtype == "uint8" and len(info.shape) == 1 for info in here.values()):
             here = {}  # states of random generators
         inner = [
@@ -139,7 +138,7 @@ class _Search:
         parts = [mapping(state.get(part)) or {} for part in ("_parameters", "_buffers", "_modules")]
         passing = _passing(state)
         for names in (*parts, passing):
-            self.spend(names, path)
+            self.spend(len(names), path, names)
         for part in parts[:2]:
             for name, value in part.items():
                 if (info := self.info(value)) and name not in passing:
@@ -156,7 +155,7 @@ class _Search:
 
         def below(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
             entries = mapping(value) or {}
-            self.spend(entries, path)
+            self.spend(len(entries), path, entries)
             for name, entry in entries.items():
                 if name in tables.get(path, ()):
                     continue
