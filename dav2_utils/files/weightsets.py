@@ -73,14 +73,13 @@ def find_sets(
     """
     if isinstance(value, (tuple, list)):
         value = {str(place): entry for place, entry in enumerate(value[:MOST_IN_TUPLE]) if info(entry) is None}
-    search = _Search(info)
-    found = list(search.sets(value, ()))
+    found = list(_Search(info).sets(value, ()))
     if any("." in name for weights in found for name in weights.table):
         # {"mean": ..., "std": ...} beside a model are no second model
         found = [weights for weights in found if _is_model(weights)]
     for weights in found:
         weights.note = weights.note or _note(weights, value)
-    return found, dict(search.beside(value, found))
+    return found, dict(_Search(info).beside(value, found))
 
 
 def _is_model(weights: WeightSet) -> bool:
