@@ -96,7 +96,7 @@ class _Search:
     def spend(self, entries: int, path: tuple[str, ...] = (), names: Iterable[Any] = ()) -> None:
         """Pay for `entries` entries, those called `names` among them, each given out under `path` and its own name."""
         longer = sum(min(len(name), LONGEST_NAME) // _A_NAME for name in names if isinstance(name, str))
-        self.left -= 10 + longer + entries * (1 + sum(map(len, path)) // _A_NAME)
+        self.left -= longer + (10 + entries * (1 + sum(map(len, path)) // _A_NAME) if entries else 0)
         if self.left < 0:
             raise TooMuch(f"it refers to itself so often that it has more than {MOST_ENTRIES:,} entries")
 
