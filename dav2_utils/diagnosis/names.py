@@ -113,8 +113,8 @@ def _nested_blocks(lists: Lists) -> Reading | None:
                    lists.complete and not lists.sizes)  # fmt: skip
 
 
-_NESTED = re.compile(r"(?:^|\.)(?:blocks|layers)\.\d+\.\d+\.([A-Za-z][\w.]*)$")
-_FLAT = re.compile(r"(?:^|\.)(?:blocks|layers)\.\d+\.([A-Za-z][\w.]*)$")
+_NESTED = re.compile(r"(?:^|\.)(?:blocks|layers)\.\d+\.\d+\.([A-Za-z].*)", re.S)
+_FLAT = re.compile(r"(?:^|\.)(?:blocks|layers)\.\d+\.([A-Za-z].*)", re.S)
 
 
 def _outer(lists: Lists) -> Reading | None:
