@@ -41,7 +41,9 @@ def check_environment() -> list[Check]:
 
     rows = [Check("python", ".".join(map(str, sys.version_info[:3])), ">=3.10", "ok")]  # pip refuses an older one
     for requirement in requires("dav2_utils") or []:
-        match = re.match(r"^([\w.-]+)\s*(?:\[[^\]]*\]\s*)?>=([\w.]+)(?:\s*;\s*extra\s*==\s*['\"](\w+)['\"])?", requirement)
+        match = re.match(
+            r"^([\w.-]+)\s*(?:\[[^\]]*\]\s*)?>=([\w.]+)(?:\s*;\s*extra\s*==\s*['\"](\w+)['\"])?", requirement
+        )
         if match and match[3] in (None, "lessons"):
             rows.append(_check(match[1], match[2], lessons_only=match[3] is not None))
     return [*rows, *_two_processes(rows)]

@@ -146,7 +146,6 @@ class _Search:
             if (deeper := module_state(inner)) and isinstance(name, str):
                 self.gather(deeper, (*path, _checked(name)), table)
 
-
     def beside(self, root: Any, sets: list[WeightSet]) -> Iterator[tuple[str, Any]]:
         """Name and description of every entry on the way to `sets` that is none of them."""
         tables = {weights.path: weights.table for weights in sets}
