@@ -88,6 +88,12 @@ class AlreadyThere(CheckpointError):
         super().__init__(f"{target} is there already", do=do)
 
 
+class SourceChanged(CheckpointError):
+    """The source was written to while it was read."""
+
+    kind = "changed"
+
+
 class RefusedPickle(CheckpointError):
     """The file holds objects that `weights_only=True` refuses."""
 

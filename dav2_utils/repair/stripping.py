@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..diagnosis.diagnose import table_of
 from ..errors import CheckpointError, PrefixError
 from ..wrappers import WRAPPER_CLASSES, rename_map
+from ..writing.renaming import module_paths, moved_path
 
 if TYPE_CHECKING:
     import torch
@@ -49,9 +50,9 @@ def renamed(state_dict: Mapping[str, Any], mapping: Mapping[str, str]) -> Ordere
     result = OrderedDict((new, state_dict[old]) for old, new in mapping.items())
     metadata = getattr(state_dict, "_metadata", None)
     if isinstance(metadata, Mapping):
-        paths = _module_paths(mapping)
+        paths = module_paths(mapping)
         sound = {path: metadata[path] for path in metadata if isinstance(path, str)}
-        moved = OrderedDict((_moved(path, paths), of) for path, of in sound.items() if isinstance(of, Mapping))
+        moved = OrderedDict((moved_path(path, paths), of) for path, of in sound.items() if isinstance(of, Mapping))
         result._metadata = moved  # type: ignore[attr-defined]
     return result
 
@@ -73,34 +74,6 @@ def compact(state: StateDict) -> StateDict:
 
 def _is_extra(name: Any) -> bool:
     return str(name).endswith("_extra_state")
-
-
-def _module_paths(mapping: Mapping[str, str]) -> dict[str, str]:
-    """Old module path -> new module path, as the names of the tensors in the modules moved."""
-    paths: dict[str, str] = {}
-    for old, new in mapping.items():
-        before, after = old.split("."), new.split(".")
-        i, j = len(before) - 1, len(after) - 1
-        paths[".".join(before[:i])] = ".".join(after[:j])
-        while i > 0:
-            if j > 0 and before[i - 1] == after[j - 1]:
-                i, j = i - 1, j - 1
-            elif i > j:
-                i -= 1  # a component that went
-            else:
-                j -= 1  # a component that came
-                continue
-            paths.setdefault(".".join(before[:i]), ".".join(after[:j]))
-    return paths
-
-
-def _moved(path: str, paths: Mapping[str, str]) -> str:
-    """The new place of a module; one without tensors moves with the nearest module around it."""
-    known, rest = path, ""
-    while known and known not in paths:
-        known, _, last = known.rpartition(".")
-        rest = f"{last}.{rest}" if rest else last
-    return ".".join(filter(None, (paths.get(known, known), rest)))
 
 
 def clean_state_dict(model: nn.Module) -> StateDict:

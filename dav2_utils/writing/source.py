@@ -1,0 +1,172 @@
+"""Where in its file each tensor of a set lies: the bytes of its storage, and the view of them that the tensor is.
+
+Only what can be copied as it lies is located: records that are not packed, in the byte order of nearly all machines,
+under plain strided tensors. For everything else there is torch. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+from ..files.archives import Record, data_start, read_directory, read_record
+from ..files.checkpoint import Checkpoint
+from ..files.formats import LARGEST_PICKLE
+from ..files.placeholders import Elsewhere, Tensor
+from ..files.tracing import Trace, trace
+from ..files.weightsets import find_sets, mapping
+from ..keys import BYTES_PER_ELEMENT, TensorInfo
+from .plan import Span, read_spans
+
+
+class Stored(NamedTuple):
+    """The bytes of one storage in the source, and their CRC-32 where the source has one."""
+
+    record: str
+    span: Span
+    crc: int | None
+
+
+class Located(NamedTuple):
+    """One tensor: shape and dtype, its storage, and which of the storage's elements are its own."""
+
+    info: TensorInfo
+    storage: Stored
+    offset: int
+    stride: tuple[int, ...]
+
+    @property
+    def span(self) -> Span:
+        """The bytes from its first element to its last."""
+        each, shape = BYTES_PER_ELEMENT[self.info.dtype], self.info.shape
+        reach = 1 + sum((n - 1) * step for n, step in zip(shape, self.stride, strict=True)) if 0 not in shape else 0
+        return Span(self.storage.span.start + self.offset * each, reach * each)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether its elements lie one behind the other, in C order."""
+        step = 1
+        for n, own in zip(reversed(self.info.shape), reversed(self.stride), strict=True):
+            if n != 1 and own != step:
+                return 0 in self.info.shape
+            step *= n
+        return True
+
+    def read(self, source: BinaryIO) -> Iterator[bytes | memoryview]:
+        """Its elements in C order."""
+        if self.in_order:
+            yield from read_spans(source, [self.span])
+            return
+        kind: Any = {1: "B", 2: "H", 4: "I", 8: "Q"}[BYTES_PER_ELEMENT[self.info.dtype]]
+        data = memoryview(b"".join(bytes(chunk) for chunk in read_spans(source, [self.span]))).cast(kind)
+        yield from _rows(data, 0, self.info.shape, self.stride)
+
+
+def _rows(data: memoryview, place: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> Iterator[bytes]:
+    if len(shape) > 1:
+        for row in range(shape[0]):
+            yield from _rows(data, place + row * stride[0], shape[1:], stride[1:])
+    elif stride[0]:
+        yield data[place : place + (shape[0] - 1) * stride[0] + 1 : stride[0]].tobytes()
+    else:
+        yield data[place : place + 1].tobytes() * shape[0]
+
+
+def checks(tensors: Iterable[Located]) -> list[tuple[str, Span, int]]:
+    """The records that the tensors lie in, as `Plan.checks` has them."""
+    storages = dict.fromkeys(one.storage for one in tensors)
+    return [(one.record, one.span, one.crc) for one in storages if one.crc is not None]
+
+
+class TorchZip(NamedTuple):
+    """A torch archive, opened: its records by their names, the folder in it, and its pickle followed step by step."""
+
+    records: dict[str, Record]
+    folder: str
+    pickle: bytes
+    trace: Trace
+
+
+def open_torch_zip(file: BinaryIO, size: int) -> TorchZip:
+    """The archive in `file`, which `read_content` has read before. Raises `ArchiveError`."""
+    records = read_directory(file, size)
+    [name] = [name for name in records if name.count("/") == 1 and name.endswith("/data.pkl")]
+    pickle = read_record(file, records[name], LARGEST_PICKLE)
+    return TorchZip(records, name.partition("/")[0], pickle, trace(pickle))
+
+
+class _Described(TensorInfo):
+    """A shape and dtype that remembers the description it came from."""
+
+    tensor: Tensor
+
+
+def _described(value: Any) -> TensorInfo | None:
+    if not isinstance(value, Tensor):
+        return None
+    info = _Described(*value.info)
+    info.tensor = value
+    return info
+
+
+def locate(archive: TorchZip, file: BinaryIO, path: tuple[str, ...]) -> OrderedDict[str, Located] | None:
+    """The tensors of the set under `path` in a torch archive, with its `_metadata`; None where one is not plain."""
+    sets, _ = find_sets(archive.trace.value, _described)
+    table = next((weights.table for weights in sets if weights.path == path), {})
+    found: OrderedDict[str, Located] = OrderedDict()
+    for name, info in table.items():
+        tensor = info.tensor if isinstance(info, _Described) else None
+        stored = _stored(archive, file, tensor) if tensor and _is_plain(tensor) else None
+        if tensor is None or stored is None:
+            return None
+        found[name] = Located(TensorInfo(*tensor.info), stored, tensor.offset, tensor.stride)
+        if info.dtype == "complex128" and not found[name].in_order:  # no memoryview has such elements
+            return None
+    chosen = dictionary_at(archive.trace.value, path)
+    state = archive.trace.states.get(id(chosen))
+    found._metadata = state.get("_metadata") if isinstance(state, dict) else None  # type: ignore[attr-defined]
+    return found if found and sys.byteorder == "little" else None
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    info, storage = tensor.info, tensor.storage
+    each = 0 if info.dtype.startswith("q") else BYTES_PER_ELEMENT.get(info.dtype, 0)
+    if not each or storage is None or isinstance(info, Elsewhere) or storage.dtype not in ("", info.dtype):
+        return False
+    return not (storage.bytes or 0) % each
+
+
+def _stored(archive: TorchZip, file: BinaryIO, tensor: Tensor) -> Stored | None:
+    assert tensor.storage is not None
+    record = archive.records.get(f"{archive.folder}/data/{tensor.storage.key}")
+    if record is None or record.method or record.flags & 1:
+        return None
+    summed = any(one.crc for one in archive.records.values())  # torch can be told to write no checksums
+    return Stored(record.name, Span(data_start(file, record), record.size), record.crc if summed else None)
+
+
+def dictionary_at(value: Any, path: tuple[str, ...]) -> Any:
+    """What lies under `path` in nested dictionaries, lists and tuples; None where nothing does."""
+    for part in path:
+        entries = dict(enumerate(value)) if isinstance(value, (list, tuple)) else mapping(value) or {}
+        value = next((entry for name, entry in entries.items() if str(name) == part), None)
+    return value
+
+
+def locate_safetensors(opened: Checkpoint, file: BinaryIO) -> OrderedDict[str, Located] | None:
+    """The tensors of a safetensors file, whose header `read_content` has read before."""
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(length))
+    found: OrderedDict[str, Located] = OrderedDict()
+    for name, info in opened.sets[0].table.items():
+        if info.dtype not in BYTES_PER_ELEMENT:
+            return None
+        begin, end = header[name]["data_offsets"]
+        stride = tuple(math.prod(info.shape[place + 1 :]) for place in range(len(info.shape)))
+        found[name] = Located(info, Stored(name, Span(8 + length + begin, end - begin), None), 0, stride)
+    return found
