@@ -155,8 +155,8 @@ def test_the_wheels_command_runs(installed: Path, tmp_path: Path) -> None:
 
 def test_data_are_read_from_a_zip_too(tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "package"), "zip", ROOT, "dav2_utils")
-    code = "import dav2_utils; print(dav2_utils.CAUSES['wrapper_prefix'].title, dav2_utils.load_model('tiny').max_depth == 20)"
-    script = f"import sys; sys.path.insert(0, {archive!r}); {code}; print(dav2_utils.__file__)"
+    code = "import dav2_utils as d; print(d.CAUSES['wrapper_prefix'].title, d.load_model('tiny').max_depth == 20)"
+    script = f"import sys; sys.path.insert(0, {archive!r}); {code}; print(d.__file__)"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "prefix True" in done.stdout and archive in done.stdout, done.stderr
 
