@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,16 @@ def test_a_large_file_is_seen(tmp_path: Path) -> None:
     [
         ("AbsRel 0.13", "AbsRel 0.14", True),
         ("AbsRel 0.13", "AbsRel 0.31", False),
+        ("0.5 to 20.0 m", "0.6 to 20.0 m", True),  # one step of the last digit, more than 15 %
+        ("0.3 to 20.0 m", "0.4 to 20.0 m", True),  # in binary, 0.4 - 0.3 is more than 0.1
+        ("0.5 to 20.0 m", "0.7 to 20.0 m", False),
+        ("9.9 m", "10.0 m", True),
+        ("0.05 m", "0.50 m", False),  # ten times off, up and down
+        ("20.0 m", "2.0 m", False),
+        ("0.003", "0.030", False),
+        ("bias -0.53", "bias 0.53", False),
+        ("bias -0.01", "bias 0.01", False),  # a step apart, and still another sign
+        ("nearer 2.5", "farther 2.5", False),
         ("183 tensors", "183  tensors\n", True),
         ("183 tensors", "182 tensors", False),
         ("mended 3.66", "broken 3.66", False),
@@ -182,6 +192,29 @@ def test_a_large_file_is_seen(tmp_path: Path) -> None:
 )
 def test_text_is_compared_after_rounding(stored: str, fresh: str, same: bool) -> None:
     assert lesson_runs.same_text(stored, fresh) is same
+
+
+def spoiled_lines(line: str) -> Iterator[str]:
+    """`line` with a count off by one, a number ten times larger or with a sign, or a word gone."""
+    for found in lesson_runs.NUMBER.finditer(line):
+        before, number, after = line[: found.start()], found[0], line[found.end() :]
+        if "." not in number:
+            yield f"{before}{int(number) + 1}{after}"
+        if float(number):
+            digits = len(number.partition(".")[2])
+            yield f"{before}{10 * float(number):.{digits}f}{after}"
+            yield f"{before}-{number}{after}"
+    for found in re.finditer(r"[a-z]{2,}", line):
+        yield line[: found.start()] + line[found.end() :]
+
+
+@pytest.mark.parametrize("path", ALL, ids=IDS)
+def test_no_number_sign_or_word_of_a_lesson_may_change(path: Path) -> None:
+    outputs = [output for cell in lesson_runs.read(path).cells for output in cell.get("outputs", [])]
+    lines = {line for text in lesson_runs.texts(outputs) for line in text.splitlines() if len(line) < 200}
+    spoiled = [(line, other) for line in lines for other in spoiled_lines(lesson_runs.MACHINE.sub("*", line))]
+    assert len(spoiled) > 50
+    assert [pair for pair in spoiled if lesson_runs.same_text(*pair)] == []
 
 
 def test_pictures_are_compared_by_what_they_show() -> None:
