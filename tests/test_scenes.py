@@ -22,6 +22,7 @@ from dav2_utils.training import evaluate
 DIGESTS = json.loads((Path(__file__).parent / "data" / "scenes.json").read_text())
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("name", list(DIGESTS))
 def test_scenes_are_frozen(name: str) -> None:
     """The embedded weights and every published score belong to these very bytes."""
@@ -139,6 +140,7 @@ def test_embedded_weights_tell_where_they_come_from() -> None:
     )
 
 
+@pytest.mark.elsewhere
 def test_embedded_weights_see_rooms() -> None:
     """On a part of the held-out rooms; the full table is `python benchmarks/scores.py`."""
     model = DepthAnythingV2("tiny", max_depth=DOMAINS["rooms"])
