@@ -12,7 +12,7 @@ endif
 comma := ,
 PINS := tests/pins.txt
 .DEFAULT_GOAL := help
-.PHONY: help lab test check stub lessons lessons-update bench clean
+.PHONY: help lab test test-elsewhere check stub lessons lessons-update bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ lab: .venv/lessons.stamp  ## the lessons, in JupyterLab
 
 test: .venv/test.stamp  ## the whole suite, every lesson executed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-elsewhere: .venv/test.stamp  ## what a processor can change, as if on four others; one: make test-elsewhere ARGS=avx2
+	$(BIN)/python tests/elsewhere.py $(ARGS)
 
 check: .venv/test.stamp  ## style, types, the structure of the lessons, the order of the rooms
 	$(BIN)/ruff check .

@@ -21,7 +21,10 @@ from dav2_utils.cli import command as cli
 
 def dav2(*words: Any, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dav2_utils.cli", *map(str, words)]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, cwd=cwd, timeout=120)
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}  # whatever the locale of this machine
+    return subprocess.run(
+        command, input=stdin, capture_output=True, encoding="utf-8", env=environment, cwd=cwd, timeout=120
+    )
 
 
 def in_process(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, Any]:
