@@ -39,7 +39,8 @@ def test_as_people_paste_it(title: str) -> None:
     in_json = json.dumps({"msg": text})  # as in a log
     ways = [narrow, in_json, text.replace("\n", "\r\n"), f"\x1b[0;31m{text}\x1b[0m", f"```\n{text}\n```"]
     for pasted in ways:
-        assert {found.cause for found in explain(pasted).causes[:1]} <= {ERRORS[title][0]}, pasted
+        first = [found.cause for found in explain(pasted).causes][:1]
+        assert first == [ERRORS[title][0]] or (not first and text in WORDLESS), pasted
 
 
 @pytest.mark.parametrize(
