@@ -12,14 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dav2_utils import causes
 from dav2_utils.causes import CAUSES
 from dav2_utils.explanation import explain
 
 sys.path.insert(0, str(Path(__file__).parent))
 from real_errors import ERRORS, text_of, traceback_of
 
-PACKAGE = Path(causes.__file__).parent
 CASES = json.loads((Path(__file__).parent / "data" / "failures.json").read_text(encoding="utf-8"))
 WORDLESS = ("EOFError\n", "OSError: [Errno 22] Invalid argument\n")  # without their traceback they could be anything
 TEXTS = [case["error_text"] for case in CASES]
@@ -78,7 +76,8 @@ def test_names_from_fsdp_alone_promise_nothing() -> None:
     assert explain(text.format(*lists).replace("_fsdp_wrapped_module", "module")).causes[0].repairable_by_renaming
 
 
-def test_public_cases() -> None:
+def test_the_public_cases_are_read_no_worse_than_before() -> None:
+    """A net under changes and no measure: the rules were made looking at these very cases."""
     must = set(list(CAUSES)[:20])
     asked = [case for case in CASES if case["cause"] in must]
     right = [case for case in asked if [f.cause for f in explain(case["error_text"]).causes][:1] == [case["cause"]]]
@@ -108,9 +107,8 @@ def test_every_cause_is_filled_in() -> None:
     assert {case["cause"] for case in CASES} <= set(CAUSES)
 
 
-def test_every_cause_is_named_by_some_rule() -> None:
-    rules = [path.read_text(encoding="utf-8") for path in PACKAGE.glob("*.py") if path.stem != "causes"]
-    assert [name for name in CAUSES if not any(f'"{name}"' in text for text in rules)] == []
+def test_every_cause_is_found_in_an_error_that_was_really_raised() -> None:
+    assert {found.cause for title in ERRORS for found in explain(traceback_of(title)).causes[:1]} == set(CAUSES)
 
 
 @pytest.mark.parametrize(
