@@ -87,6 +87,7 @@ def test_the_public_cases_are_read_no_worse_than_before() -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(TEXTS), st.integers(0, 10_000), st.integers(0, 10_000), st.text(max_size=40))
 def test_cut_anywhere_it_never_fails(text: str, start: int, end: int, noise: str) -> None:
+    assert explain(text).causes, "cut, it may be silent"
     found = explain(text[start % len(text) :][: end % len(text)] + noise)
     json.dumps(found.to_dict())
     assert len(str(found).splitlines()) < 80 and "<script" not in found._repr_html_()

@@ -66,6 +66,7 @@ def test_only_the_last_model_of_a_log_counts() -> None:
     log = "Traceback (most recent call last)\n" + first + "\nTraceback (most recent call last)\n" + CLASS + MISSING
     assert (parse(log).model_class, parse(log).missing, parse(log).size_mismatch) == ("Net", ["a.w", "b.w"], {})
     again = parse(CLASS + MISSING + CLASS + MISSING.replace("a.w", "z.w"))  # one model, as each process says it
+    assert parse(UNEXPECTED + CLASS + MISSING).unexpected == ["module.a.w", "module.b.w"], "and all of one model does"
     assert again.missing == ["a.w", "b.w", "z.w"] and again.model_class == "Net"
 
 
@@ -117,6 +118,8 @@ def test_shapes_of_old_and_new_messages() -> None:
         ("&quot;a&quot; &#39;b&#39; &lt;c&gt; &#34;&#x27;", "\"a\"'b'<c>\"'"),
         ("> a\nrank 0: b\n2024-01-02 03:04:05,678 c\nINFO - d\nworker-1 | e", "abcde"),
         (r'{"msg": "\"a\"\n\tb"}', '{"msg":""a"b"}'),
+        (r'{"msg": "\"a\""}', '{"msg":""a""}'),
+        ("> a\r> b", "ab"),
         (r"RuntimeError('a:\n\tb')", "RuntimeError('a:b')"),
         (r"C:\nets\train", r"C:\nets\train"),  # a path, and no text out of a log
     ],
