@@ -1,12 +1,14 @@
 """What a report says, word for word: `make reports-update` stores it anew, and the diff shows what people will read.
 
-Each file of `data/reports/` holds one report as text and, one tag a line, as HTML. Everything is made here from tables
-and small files, so nothing in it depends on the machine, on a path or on a version.
+Each file of `data/reports/` holds one report as text and, one tag a line, as HTML. `data/readings.txt` says what is
+read out of each public error text: a net under changes and no measure, as the rules were made looking at these very texts.
+All is made here from tables and small files, so that nothing depends on the machine, on a path or on a version.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import tempfile
@@ -26,7 +28,9 @@ from dav2_utils.fixing import Repair, fix_file
 from dav2_utils.keys import Table, TensorInfo
 from dav2_utils.verdict import Step
 
-FOLDER = Path(__file__).parent / "data" / "reports"
+DATA = Path(__file__).parent / "data"
+FOLDER = DATA / "reports"
+READINGS = DATA / "readings.txt"
 VITS, VITL, TINY = table_for("vits"), table_for("vitl"), table_for("tiny")
 ONE = TensorInfo((1,))
 
@@ -73,6 +77,7 @@ REPORTS: dict[str, Callable[[], Any]] = {
     "loads, with its depth": lambda: diagnose(
         saved("indoor.safetensors", zeros(), metadata={"depth": "metric", "max_depth": "20"})),
     "training file": partial(diagnose, TRAINING),
+    "nested containers": partial(diagnose, {"state": {"model": under("module.", TINY), "step": 4}, "seed": 1}),
     "two wrappers": partial(diagnose, under("_orig_mod.module.", VITS), "vits"),
     "wrapper inside": partial(diagnose, {"module.a.w": ONE, "b.w": ONE}, {"a.w": ONE, "b.w": ONE}),
     "lightning": partial(diagnose, {"state_dict": under("model._orig_mod.", VITS) | {f"l.{i}": ONE for i in range(5)}}),
@@ -153,7 +158,26 @@ def test_no_report_is_left_over() -> None:
     assert sorted(FOLDER.iterdir()) == sorted(map(place, REPORTS))
 
 
+def readings() -> str:
+    """Cause, detail and evidence of every public case, and whether renaming alone repairs it."""
+    lines, right = [], 0
+    for case in json.loads((DATA / "failures.json").read_text(encoding="utf-8")):
+        causes = explain(case["error_text"]).causes
+        right += [found.cause for found in causes[:1]] == [case["cause"]]
+        lines.append(f"{case['id']}, which is {case['cause']}{', repairable' * case['repairable']}")
+        for found in causes:
+            what = found.cause + (found.detail and f": {found.detail}")
+            lines += [f"  {what}{' (repairable)' * found.repairable_by_renaming}", f"    seen: {found.evidence}"]
+    lines.append(f"right first: {right}")
+    return "\n".join(lines) + "\n"
+
+
+def test_public_cases_are_read_as_before() -> None:
+    assert readings() == READINGS.read_text(encoding="utf-8"), "Is the new reading better? Then: make reports-update"
+
+
 def update() -> None:
+    READINGS.write_text(readings(), encoding="utf-8", newline="\n")
     FOLDER.mkdir(exist_ok=True)
     for old in FOLDER.iterdir():
         old.unlink()
