@@ -12,7 +12,7 @@ endif
 comma := ,
 PINS := tests/pins.txt
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-elsewhere check stub lessons lessons-update bench clean
+.PHONY: help lab test test-elsewhere check stub lessons lessons-update reports-update bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ lessons: .venv/lessons.stamp  ## run every lesson and write it as a page, for re
 
 lessons-update: .venv/test.stamp  ## run every lesson and store it with its new outputs
 	$(BIN)/python tools/lessons.py update $(ARGS)
+
+reports-update: .venv/test.stamp  ## store the reports anew, word for word, as the tests expect them (then read the diff)
+	$(BIN)/python tests/diagnosis/test_reports.py
 
 bench: .venv/test.stamp  ## every goal beside its measured figure, in one table (7 GB in build/, several minutes)
 	$(BIN)/python benchmarks $(ARGS)

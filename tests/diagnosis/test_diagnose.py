@@ -165,6 +165,33 @@ def test_evidence_has_counts() -> None:
     assert found.cannot_be_known == ["metric or relative", "max_depth", "V1 or V2"]
 
 
+def test_the_json_of_a_diagnosis() -> None:
+    file = {"state": {"model": {"module.net.a.w": ONE, "module.net.b.w": TensorInfo((2, 3)), "module.loss.w": ONE}}}
+    found = diagnose(file, {"a.w": ONE, "b.w": TensorInfo((2, 3))}).to_dict()
+    assert [one.pop("cause") for one in found["causes"]] == [
+        "training_container", "wrapper_prefix", "outer_module_prefix"]  # fmt: skip
+    assert found["causes"][1] == {
+        "detail": "DataParallel or DistributedDataParallel",
+        "evidence": "'module.' in 3 of 3 names",
+        "remedy": CAUSES["wrapper_prefix"].remedy,
+        "repairable_by_renaming": True,
+    }
+    assert {**found, "causes": []} == {
+        "file": None, "format": "memory", "verdict": "repairable", "encoder": None, "target": "dict", "causes": [],
+        "steps": [
+            {"do": "unwrap", "path": ["state", "model"]},
+            {"do": "strip", "token": "module", "keys": 3},
+            {"do": "strip", "token": "net", "keys": 2},
+            {"do": "drop", "names": ["loss.w"], "keys": 1},
+        ],
+        "expected": 2, "matched": 2, "missing": [], "unexpected": [], "size_mismatch": [], "cannot_be_known": [],
+    }  # fmt: skip
+    wrong = diagnose({"a.w": ONE, "c.w": ONE}, {"a.w": TensorInfo((2,)), "b.w": ONE}).to_dict()
+    assert (wrong["missing"], wrong["unexpected"], wrong["expected"], wrong["matched"]) == (["b.w"], ["c.w"], 2, 0)
+    assert wrong["size_mismatch"] == [{"name": "a.w", "file": [1], "model": [2]}]
+    assert diagnose({"a": ONE}, {"module.a": ONE}).to_dict()["steps"] == [{"do": "add", "token": "module", "keys": 1}]
+
+
 def test_a_wrong_encoder_is_one_line_and_not_236() -> None:
     found = diagnose(VITS, "vitl")
     assert "this is a vits file, your model is vitl" in str(found)

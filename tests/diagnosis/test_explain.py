@@ -12,11 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_errors import ERRORS, text_of, traceback_of
 
-from dav2_utils.diagnosis import causes
 from dav2_utils.diagnosis.causes import CAUSES
 from dav2_utils.diagnosis.explain import explain
 
-PACKAGE = Path(causes.__file__).parent
 CASES = json.loads((Path(__file__).parents[1] / "data" / "failures.json").read_text(encoding="utf-8"))
 WORDLESS = ("EOFError\n", "OSError: [Errno 22] Invalid argument\n")  # without their traceback they could be anything
 TEXTS = [case["error_text"] for case in CASES]
@@ -36,7 +34,8 @@ def test_as_people_paste_it(title: str) -> None:
     in_json = json.dumps({"msg": text})  # as in a log
     ways = [narrow, in_json, text.replace("\n", "\r\n"), f"\x1b[0;31m{text}\x1b[0m", f"```\n{text}\n```"]
     for pasted in ways:
-        assert {found.cause for found in explain(pasted).causes[:1]} <= {ERRORS[title][0]}, pasted
+        first = [found.cause for found in explain(pasted).causes][:1]
+        assert first == [ERRORS[title][0]] or (not first and text in WORDLESS), pasted
 
 
 @pytest.mark.parametrize(
@@ -63,6 +62,62 @@ def test_what_dav2_mends_is_said_to_be_mended_by_it() -> None:
         assert "dav2 fix" in str(explain(text_of(title)))
 
 
+PARTS = [f"{part}.{kind}" for part in ("stem", "body.0", "body.1", "head") for kind in ("weight", "bias")]
+SIZE = (
+    "\tsize mismatch for stem.odd: copying a param with shape torch.Size([1]) from checkpoint, the shape in current "
+    "model is torch.Size([2]).\n"
+)
+
+
+def said(missing: list[str], unexpected: list[str], model: str = "Net") -> str:
+    lists = (("Missing", missing), ("Unexpected", unexpected))
+    lines = [f"\t{which} key(s) in state_dict: {', '.join(f'{chr(34)}{n}{chr(34)}' for n in names)}. \n"
+             for which, names in lists if names]  # fmt: skip
+    return f"Error(s) in loading state_dict for {model}:\n" + "".join(lines)
+
+
+def front(prefix: str, names: list[str] = PARTS) -> list[str]:
+    return [prefix + name for name in names]
+
+
+MENDED_BY_RENAMING = {
+    "module. in the file": (PARTS, front("module."), "wrapper_prefix"),
+    "two wrappers in the file": (PARTS, front("module._orig_mod."), "wrapper_prefix"),
+    "module. in the model": (front("module."), PARTS, "model_is_wrapped"),
+    "_orig_mod. in the model": (front("_orig_mod."), PARTS, "wrapper_prefix"),
+    "a larger model's file": (PARTS, front("net."), "outer_module_prefix"),
+    "a larger model": (front("core.net."), PARTS, "missing_outer_prefix"),
+    "blocks in chunks": (front("blocks.0.0."), front("blocks.0."), "other_naming"),
+    "chunks in the file": (front("a.blocks.0."), front("a.blocks.0.0."), "other_naming"),
+    "one part renamed": (front("a.fc."), front("a.lin."), "other_naming"),
+}
+
+
+@pytest.mark.parametrize("case", MENDED_BY_RENAMING)
+def test_renaming_mends_only_what_a_whole_text_shows(case: str) -> None:
+    missing, unexpected, cause = MENDED_BY_RENAMING[case]
+    whole = said(missing, unexpected)
+    strangers = front("other.", [f"layer{number}" for number in range(20)])
+    for text, mended in {
+        whole: True,
+        whole[:-3]: False,
+        whole[whole.index("Missing") :]: True,  # both lists, so from their beginning
+        whole + SIZE: False,
+        said(missing, front("module." * case.startswith("module. in the file"), strangers) + unexpected): False,
+    }.items():
+        found = explain(text).causes[0]
+        if mended or text == whole[:-3]:
+            assert found.cause == cause, (text, found)
+        assert found.repairable_by_renaming is mended, (text, found)
+
+
+def test_a_wrapped_model_alone_is_mended_by_wrapping() -> None:
+    for text, mended in ((said(front("module."), []), True), (said(front("module."), [])[:-3], False)):
+        assert [(one.cause, one.repairable_by_renaming) for one in explain(text).causes] == [
+            ("model_is_wrapped", mended)
+        ]
+
+
 def test_names_from_fsdp_alone_promise_nothing() -> None:
     wrapped = {f"_fsdp_wrapped_module.{name}" for name in ("a.weight", "b.weight", "c.weight")}
     plain = [name.partition(".")[2] for name in wrapped]
@@ -74,16 +129,10 @@ def test_names_from_fsdp_alone_promise_nothing() -> None:
     assert explain(text.format(*lists).replace("_fsdp_wrapped_module", "module")).causes[0].repairable_by_renaming
 
 
-def test_public_cases() -> None:
-    must = set(list(CAUSES)[:20])
-    asked = [case for case in CASES if case["cause"] in must]
-    right = [case for case in asked if [f.cause for f in explain(case["error_text"]).causes][:1] == [case["cause"]]]
-    assert len(right) >= 0.95 * len(asked)
-
-
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(TEXTS), st.integers(0, 10_000), st.integers(0, 10_000), st.text(max_size=40))
 def test_cut_anywhere_it_never_fails(text: str, start: int, end: int, noise: str) -> None:
+    assert explain(text).causes, "cut, it may be silent"
     found = explain(text[start % len(text) :][: end % len(text)] + noise)
     json.dumps(found.to_dict())
     assert len(str(found).splitlines()) < 80 and "<script" not in found._repr_html_()
@@ -104,9 +153,8 @@ def test_every_cause_is_filled_in() -> None:
     assert {case["cause"] for case in CASES} <= set(CAUSES)
 
 
-def test_every_cause_is_named_by_some_rule() -> None:
-    rules = [path.read_text(encoding="utf-8") for path in PACKAGE.glob("*.py") if path.stem != "causes"]
-    assert [name for name in CAUSES if not any(f'"{name}"' in text for text in rules)] == []
+def test_every_cause_is_found_in_an_error_that_was_really_raised() -> None:
+    assert {found.cause for title in ERRORS for found in explain(traceback_of(title)).causes[:1]} == set(CAUSES)
 
 
 @pytest.mark.parametrize(

@@ -365,6 +365,7 @@ def test_torchscript(tmp_path: Path) -> None:
     assert refused(tmp_path / "model.pth").format == "torchscript"
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")  # one process, as in a notebook
 def test_a_folder_of_distributed_checkpoint(tmp_path: Path) -> None:
     import torch.distributed.checkpoint as dcp
 
