@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MACHINES: dict[str, dict[str, str]] = {
     "foreign": {
         "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",  # or it counts on AMX, and torch without AVX-512 raises at bfloat16
         "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX2 FMA3 AVX512F AVX512CD AVX512_SKX",  # 2.4's names, older
         "OPENCV_CPU_DISABLE": "SSE4.1,SSE4.2,AVX,FP16,AVX2,AVX512-SKX",
         "PYTHONHASHSEED": "1",

@@ -128,7 +128,9 @@ def test_what_is_worse_looks_worse_in_every_row(made: Any) -> None:
 
 
 def test_every_script_with_rows_is_run() -> None:
-    assert {path.stem for path in FOLDER.glob("*.py") if "report(rows(" in path.read_text()} == set(together.SCRIPTS)
+    assert {path.stem for path in FOLDER.glob("*.py") if "report(rows(" in path.read_text(encoding="utf-8")} == set(
+        together.SCRIPTS
+    )
 
 
 def test_scripts_that_weigh_processes_do_not_load_torch() -> None:
@@ -147,7 +149,7 @@ def test_the_table_of_a_small_run(tmp_path: Path) -> None:
     rows = read_rows(tmp_path / "bench_explain.json")
     assert [row.measured is not None for row in rows] == [True, True]
     assert table(rows) in done.stdout
-    assert "the 20 to recognise" in (tmp_path / "bench_explain.txt").read_text()
+    assert "the 20 to recognise" in (tmp_path / "bench_explain.txt").read_text(encoding="utf-8")
 
 
 def test_looking_is_measured_on_a_small_file(tmp_path: Path) -> None:
