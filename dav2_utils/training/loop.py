@@ -186,7 +186,8 @@ def make_checkpoint(
                "--epochs", str(epochs), "--steps", str(steps)]  # fmt: skip
     lines: list[str] = []
     over = False
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as training:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace") as training:  # fmt: skip
         try:
             for line in training.stdout or ():  # a progress bar's carriage returns count as line ends here
                 over = over or "failed (exitcode" in line  # from here on torchrun speaks of itself
