@@ -91,6 +91,8 @@ CASES: dict[str, tuple[Any, Any, str, list[str], list[str]]] = {
     "LoRA, no target": ({"base_model.model.a.lora_A.weight": ONE}, None, "no target", ["adapter_weights"], []),
     "quantised": ({f"a.{part}": ONE for part in ("scale", "zero_point", "_packed_params.dtype")},
                   {"a.weight": ONE, "a.bias": ONE}, "not repairable", ["quantized"], []),
+    "quantised, by a layer's scale": ({"a.scale": ONE}, {"a.weight": ONE}, "not repairable", ["quantized"], []),
+    "a scale of its own": ({"b.scale": ONE}, {"a.weight": ONE}, "not repairable", ["different_model"], []),
     "counters too many": (BN, {"a.weight": ONE}, "repairable", ["bookkeeping_buffers"], ["drop"]),
     "counters too few": ({"a.weight": ONE}, BN, "not repairable", ["bookkeeping_buffers"], []),
     "LoRA": ({"base_model.model.a.lora_A.weight": ONE}, "vits", "not repairable", ["adapter_weights"], []),
