@@ -92,7 +92,7 @@ REPORTS: dict[str, Callable[[], Any]] = {
     "transformers": partial(diagnose, under("module.", TRANSFORMERS), "vits"),
     "another image size": partial(diagnose, VITS | {"pretrained.pos_embed": TensorInfo((1, 1025, 384))}),
     "another head": partial(diagnose, VITS | HEAD),
-    "one head more": partial(diagnose, VITS | {"cls.weight": ONE, "cls.bias": ONE}),
+    "one head more": partial(diagnose, VITS | {"cls.weight": ONE, "cls.bias": ONE, "aux.weight": ONE}),
     "another model": partial(diagnose, {f"layer{i}.{k}.weight": ONE for i in range(9) for k in range(3)}, "vits"),
     "teacher and student": partial(diagnose, under("student.", VITS) | under("teacher.", VITS), "vits"),
     "two of a name": partial(diagnose, {"w": ONE, "module.w": ONE}, {"w": ONE}),
