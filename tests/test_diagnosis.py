@@ -61,6 +61,7 @@ CASES: dict[str, tuple[Any, Any, str, list[str], list[str]]] = {
                    ["different_model"], []),
     "transformers": (under("module.", transformers(VITS)), None, "not repairable",
                      ["wrapper_prefix", "other_naming"], ["strip"]),
+    "transformers, bare": (transformers(VITS), None, "not repairable", ["other_naming"], []),
     "another size": (VITS | {"pretrained.pos_embed": TensorInfo((1, 1025, 384))}, None, "not repairable",
                      ["input_geometry"], []),
     "another head": (VITS | {f"depth_head.scratch.layer{i}_rn.weight": TensorInfo((99, 9, 3, 3)) for i in range(1, 5)},
@@ -221,6 +222,8 @@ def test_sources_and_targets_of_every_kind(net: torch.nn.Module, tmp_path: Path)
             assert diagnose(target, target).verdict == "loads"
     assert table_of("tiny") == table_for("tiny")
     assert table_of(net)["1.num_batches_tracked"] == TensorInfo((), "int64")
+    odd = {"kind": argparse.Namespace(dtype="float32"), "size": argparse.Namespace(shape=(1,))}
+    assert list(table_of({"a.w": torch.ones(1), **odd})) == ["a.w"]
     for nothing in ({}, {"epoch": 1}, 3):
         with pytest.raises(CheckpointError):
             table_of(nothing)

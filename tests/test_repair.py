@@ -399,6 +399,7 @@ def test_slices_under_the_shape_of_the_whole_are_never_promised(tmp_path: Path, 
     torch.save({"model": state}, path)
     found = diagnose(path)
     assert found.verdict == "not repairable" and found.causes[0].cause == "sharded_model", str(found)
+    assert found.causes[0].detail == "DTensor"
     for options in ({"dry_run": True}, {}):
         done = fix_file(path, **options)
         assert done.status == "refused" and "one process's slice" in str(done.reason)

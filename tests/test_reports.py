@@ -8,6 +8,9 @@ All is made here from tables and small files, so that nothing depends on the mac
 from __future__ import annotations
 
 import argparse
+import collections
+import decimal
+import fractions
 import json
 import os
 import re
@@ -65,6 +68,7 @@ TRANSFORMERS = {
 HEAD = {f"depth_head.scratch.layer{i}_rn.weight": TensorInfo((99, 9, 3, 3)) for i in range(1, 5)}
 TRAINING = {"model": under("module.", VITL), "optimizer": {}, "epoch": 39, "previous_best": {"d1": 0.9}}
 EVIL = {"<script>alert(1)</script>.w": ONE, "module.\x1b[31mred": ONE, "a\nb.c": ONE, "`x`.y": ONE}
+FOUR = [argparse.Namespace(lr=1), decimal.Decimal(1), fractions.Fraction(1, 2), collections.deque([1])]
 FIXED = Repair(
     "latest.pth", "fixed", "latest.fixed.pth", tensors=407, bytes=1_341_322_868, identical=True,
     steps=[Step("unwrap", ("model",)), Step("strip", token="module", keys=1)],
@@ -105,6 +109,7 @@ REPORTS: dict[str, Callable[[], Any]] = {
     "names that would steer": partial(diagnose, EVIL, "vits"),
     "arguments inside": lambda: diagnose(
         saved("args.pth", {"model": zeros("module."), "args": argparse.Namespace(lr=1)})),
+    "objects of four kinds": lambda: diagnose(saved("odd.pth", {"w.a": torch.ones(1), "odd": FOUR})),
     "arguments inside, old format": lambda: diagnose(
         saved("old.pth", {"w.a": torch.ones(1), "args": argparse.Namespace()}, _use_new_zipfile_serialization=False)),
     "whole model": lambda: diagnose(saved("whole.pth", torch.nn.Sequential(torch.nn.Linear(2, 2)))),
