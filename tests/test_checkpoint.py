@@ -151,6 +151,7 @@ ADAM_STATE = {"state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(2)}
 LAYOUTS: dict[str, tuple[Any, list[str]]] = {
     "flat": (weights(), [""]),
     "a layer": ({"weight": torch.ones(2, 2), "bias": torch.ones(2)}, [""]),
+    "norms alone": ({"norm.weight": torch.ones(2), "norm.bias": torch.ones(2)}, [""]),
     "timm": ({"epoch": 1, "arch": "vit", "state_dict": weights(), "state_dict_ema": weights(), "optimizer": ADAM_STATE,
               "amp_scaler": {"scale": 1.0}}, ["state_dict", "state_dict_ema"]),
     "lightning": ({"epoch": 1, "state_dict": weights("model."), "optimizer_states": [ADAM_STATE], "lr_schedulers": [],

@@ -129,6 +129,7 @@ def test_one_set_of_two_in_one_dictionary() -> None:
     assert found.repairable and found.rename == {f"module.teacher.{name}": name for name in VITS}
     with pytest.raises(CheckpointError, match="no one set called 'teach'"):
         diagnose(both, select="teach")
+    assert CheckpointError("What was found").kind == "checkpoint", "the word for programs where there is no closer one"
 
 
 def test_a_part_says_so_by_its_name(tmp_path: Path) -> None:
