@@ -62,6 +62,7 @@ CASES: dict[str, tuple[Any, Any, str, list[str], list[str]]] = {
                    ["different_model"], []),
     "transformers": (under("module.", transformers(VITS)), None, "not repairable",
                      ["wrapper_prefix", "other_naming"], ["strip"]),
+    "transformers, bare": (transformers(VITS), None, "not repairable", ["other_naming"], []),
     "another size": (VITS | {"pretrained.pos_embed": TensorInfo((1, 1025, 384))}, None, "not repairable",
                      ["input_geometry"], []),
     "another head": (VITS | {f"depth_head.scratch.layer{i}_rn.weight": TensorInfo((99, 9, 3, 3)) for i in range(1, 5)},
@@ -92,6 +93,8 @@ CASES: dict[str, tuple[Any, Any, str, list[str], list[str]]] = {
     "LoRA, no target": ({"base_model.model.a.lora_A.weight": ONE}, None, "no target", ["adapter_weights"], []),
     "quantised": ({f"a.{part}": ONE for part in ("scale", "zero_point", "_packed_params.dtype")},
                   {"a.weight": ONE, "a.bias": ONE}, "not repairable", ["quantized"], []),
+    "quantised, by a layer's scale": ({"a.scale": ONE}, {"a.weight": ONE}, "not repairable", ["quantized"], []),
+    "a scale of its own": ({"b.scale": ONE}, {"a.weight": ONE}, "not repairable", ["different_model"], []),
     "counters too many": (BN, {"a.weight": ONE}, "repairable", ["bookkeeping_buffers"], ["drop"]),
     "counters too few": ({"a.weight": ONE}, BN, "not repairable", ["bookkeeping_buffers"], []),
     "LoRA": ({"base_model.model.a.lora_A.weight": ONE}, "vits", "not repairable", ["adapter_weights"], []),
@@ -127,6 +130,7 @@ def test_one_set_of_two_in_one_dictionary() -> None:
     assert found.repairable and found.rename == {f"module.teacher.{name}": name for name in VITS}
     with pytest.raises(CheckpointError, match="no one set called 'teach'"):
         diagnose(both, select="teach")
+    assert CheckpointError("What was found").kind == "checkpoint", "the word for programs where there is no closer one"
 
 
 def test_a_part_says_so_by_its_name(tmp_path: Path) -> None:
@@ -220,6 +224,8 @@ def test_sources_and_targets_of_every_kind(net: torch.nn.Module, tmp_path: Path)
             assert diagnose(target, target).verdict == "loads"
     assert table_of("tiny") == table_for("tiny")
     assert table_of(net)["1.num_batches_tracked"] == TensorInfo((), "int64")
+    odd = {"kind": argparse.Namespace(dtype="float32"), "size": argparse.Namespace(shape=(1,))}
+    assert list(table_of({"a.w": torch.ones(1), **odd})) == ["a.w"]
     for nothing in ({}, {"epoch": 1}, 3):
         with pytest.raises(CheckpointError):
             table_of(nothing)

@@ -111,6 +111,35 @@ def test_renaming_mends_only_what_a_whole_text_shows(case: str) -> None:
         assert found.repairable_by_renaming is mended, (text, found)
 
 
+@pytest.mark.parametrize(
+    ("missing", "unexpected", "model"),
+    [
+        (front("_orig_mod."), PARTS, "FullyShardedDataParallel"),  # slices may lie under these names
+        (PARTS, front("module.", [*PARTS[:-2], "other.weight"]), "Net"),  # another part at the top
+        (
+            PARTS,
+            front("module.", [*PARTS[:1], *front("body.", PARTS), "head.odd"]),
+            "Net",
+        ),  # the same, with others in it
+    ],
+)
+def test_renaming_is_not_promised_where_the_lists_differ(missing: list[str], unexpected: list[str], model: str) -> None:
+    [found] = explain(said(missing, unexpected, model)).causes
+    assert found.cause == "wrapper_prefix" and found.repairable_by_renaming is False
+
+
+def test_a_few_names_that_look_cut_are_no_damage() -> None:
+    cut = [name[1:] for name in PARTS]
+    assert explain(said(PARTS, cut)).causes[0].cause == "damaged_names"
+    few = said(PARTS, [cut[0], *(f"layer{number}.w" for number in range(9))])
+    assert explain(few).causes[0].cause == "different_model"
+
+
+def test_other_numbers_are_no_other_names() -> None:
+    lists = ([f"body.{number}.norm.w" for number in numbers] for numbers in ((4, 5, 6), (0, 1, 2)))
+    assert explain(said(*lists)).causes[0].cause == "different_model"
+
+
 def test_a_wrapped_model_alone_is_mended_by_wrapping() -> None:
     for text, mended in ((said(front("module."), []), True), (said(front("module."), [])[:-3], False)):
         assert [(one.cause, one.repairable_by_renaming) for one in explain(text).causes] == [
@@ -125,7 +154,7 @@ def test_names_from_fsdp_alone_promise_nothing() -> None:
     text = "Error(s) in loading state_dict for Net:\n\tMissing key(s) in state_dict: {}. \n"
     text += "\tUnexpected key(s) in state_dict: {}. "
     [found] = explain(text.format(*lists)).causes
-    assert found.cause == "wrapper_prefix" and not found.repairable_by_renaming
+    assert found.cause == "wrapper_prefix" and found.repairable_by_renaming is False
     assert explain(text.format(*lists).replace("_fsdp_wrapped_module", "module")).causes[0].repairable_by_renaming
 
 

@@ -8,6 +8,9 @@ All is made here from tables and small files, so that nothing depends on the mac
 from __future__ import annotations
 
 import argparse
+import collections
+import decimal
+import fractions
 import json
 import os
 import re
@@ -65,6 +68,7 @@ TRANSFORMERS = {
 HEAD = {f"depth_head.scratch.layer{i}_rn.weight": TensorInfo((99, 9, 3, 3)) for i in range(1, 5)}
 TRAINING = {"model": under("module.", VITL), "optimizer": {}, "epoch": 39, "previous_best": {"d1": 0.9}}
 EVIL = {"<script>alert(1)</script>.w": ONE, "module.\x1b[31mred": ONE, "a\nb.c": ONE, "`x`.y": ONE}
+FOUR = [argparse.Namespace(lr=1), decimal.Decimal(1), fractions.Fraction(1, 2), collections.deque([1])]
 FIXED = Repair(
     "latest.pth", "fixed", "latest.fixed.pth", tensors=407, bytes=1_341_322_868, identical=True,
     steps=[Step("unwrap", ("model",)), Step("strip", token="module", keys=1)],
@@ -92,16 +96,20 @@ REPORTS: dict[str, Callable[[], Any]] = {
     "transformers": partial(diagnose, under("module.", TRANSFORMERS), "vits"),
     "another image size": partial(diagnose, VITS | {"pretrained.pos_embed": TensorInfo((1, 1025, 384))}),
     "another head": partial(diagnose, VITS | HEAD),
-    "one head more": partial(diagnose, VITS | {"cls.weight": ONE, "cls.bias": ONE}),
+    "one head more": partial(diagnose, VITS | {"cls.weight": ONE, "cls.bias": ONE, "aux.weight": ONE}),
     "another model": partial(diagnose, {f"layer{i}.{k}.weight": ONE for i in range(9) for k in range(3)}, "vits"),
     "teacher and student": partial(diagnose, under("student.", VITS) | under("teacher.", VITS), "vits"),
     "two of a name": partial(diagnose, {"w": ONE, "module.w": ONE}, {"w": ONE}),
     "slices": partial(diagnose, under("_fsdp_wrapped_module.", {n: TensorInfo((9,)) for n in VITS})),
+    "LoRA": partial(diagnose, {f"base_model.model.a.lora_{side}.weight": ONE for side in "AB"}, "vits"),
+    "quantised": partial(diagnose, {f"a.{part}": ONE for part in ("scale", "zero_point", "weight")}, {"a.bias": ONE}),
+    "EMA as an attribute": partial(diagnose, under("module.", VITS | under("ema.", VITS))),
     "no target": partial(diagnose, under("module.", {"a.w": ONE})),
     "counters too few": partial(diagnose, {"a.weight": ONE}, {"a.weight": ONE, "a.num_batches_tracked": ONE}),
     "names that would steer": partial(diagnose, EVIL, "vits"),
     "arguments inside": lambda: diagnose(
         saved("args.pth", {"model": zeros("module."), "args": argparse.Namespace(lr=1)})),
+    "objects of four kinds": lambda: diagnose(saved("odd.pth", {"w.a": torch.ones(1), "odd": FOUR})),
     "arguments inside, old format": lambda: diagnose(
         saved("old.pth", {"w.a": torch.ones(1), "args": argparse.Namespace()}, _use_new_zipfile_serialization=False)),
     "whole model": lambda: diagnose(saved("whole.pth", torch.nn.Sequential(torch.nn.Linear(2, 2)))),

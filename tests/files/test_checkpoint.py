@@ -152,6 +152,7 @@ ADAM_STATE = {"state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(2)}
 LAYOUTS: dict[str, tuple[Any, list[str]]] = {
     "flat": (weights(), [""]),
     "a layer": ({"weight": torch.ones(2, 2), "bias": torch.ones(2)}, [""]),
+    "norms alone": ({"norm.weight": torch.ones(2), "norm.bias": torch.ones(2)}, [""]),
     "timm": ({"epoch": 1, "arch": "vit", "state_dict": weights(), "state_dict_ema": weights(), "optimizer": ADAM_STATE,
               "amp_scaler": {"scale": 1.0}}, ["state_dict", "state_dict_ema"]),
     "lightning": ({"epoch": 1, "state_dict": weights("model."), "optimizer_states": [ADAM_STATE], "lr_schedulers": [],
@@ -498,6 +499,17 @@ def test_an_archive_whose_headers_are_damaged(
         read_record(io.BytesIO(content), record, 10_000)
 
 
+def test_an_archive_whose_large_directory_is_damaged(tmp_path: Path) -> None:
+    torch.save(weights(), tmp_path / "a.pth")
+    content = (tmp_path / "a.pth").read_bytes().replace(b"PK\6\6", b"PK\6\5")
+    with pytest.raises(ArchiveError, match="not where it says"):
+        read_directory(io.BytesIO(content), len(content))
+
+
+def test_an_archive_of_nothing() -> None:
+    assert read_directory(io.BytesIO(small_zip()), len(small_zip())) == {}
+
+
 def test_a_repacked_archive_is_still_one(tmp_path: Path) -> None:
     torch.save(weights(), tmp_path / "a.pth")
     path = rewritten(
@@ -508,7 +520,10 @@ def test_a_repacked_archive_is_still_one(tmp_path: Path) -> None:
         records = read_directory(file, path.stat().st_size)
         assert list(records) == archive.namelist()
         for name, record in records.items():
-            assert read_record(file, record, 10_000) == archive.read(name)
+            most = max(record.size, record.packed)
+            assert read_record(file, record, most) == archive.read(name)
+            with pytest.raises(ArchiveError, match="at most"):
+                read_record(file, record, most - 1)
 
 
 def test_without_checksums(tmp_path: Path) -> None:
