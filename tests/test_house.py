@@ -21,7 +21,7 @@ WINGS = {
     "files": "placeholders stack opcodes pickles tracing archives unreadable formats weightsets checkpoint",
     "writing": "plan source pickled torch_zip safetensors renaming",
     "diagnosis": "message words names sizes parts signs causes difference report diagnose explain keytable",
-    "repair": "writing stripping reading fixing batch",
+    "repair": "writing stripping copying reading fixing batch",
     # everything above this line needs the standard library alone to be imported
     "depth": "opencv scores dinov2 model hub pictures",
     "weights": "loading saving",
