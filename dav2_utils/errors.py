@@ -88,6 +88,16 @@ class AlreadyThere(CheckpointError):
         super().__init__(f"{target} is there already", do=do)
 
 
+class SourceChanged(CheckpointError):
+    """The file that is read is not what it was when the reading began, so nothing is made of it."""
+
+    kind = "changed"
+
+    def __init__(self, source: Path) -> None:
+        found = f"{printable(str(source))} changed while it was read, as when a training saves over it"
+        super().__init__(found, "a file that nobody writes to", "Copy it first, or run this again when it is written")
+
+
 class RefusedPickle(CheckpointError):
     """The file holds objects that `weights_only=True` refuses."""
 

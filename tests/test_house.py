@@ -19,6 +19,7 @@ PACKAGE = Path(dav2_utils.__file__).parent
 WINGS = {
     "ground": "_version texts errors keys wrappers encoders environment",
     "files": "placeholders stack opcodes pickles archives unreadable formats weightsets checkpoint",
+    "writing": "leftovers disk replacing",
     "diagnosis": "message words names sizes parts signs causes difference report diagnose explain keytable",
     "repair": "writing stripping reading fixing batch",
     # everything above this line needs the standard library alone to be imported
@@ -28,7 +29,7 @@ WINGS = {
     "classroom": "setup plots exercises clinic views widgets",
     "doors": "notebook finetune cli.options cli.files cli.pictures cli.command",
 }
-LIGHT = ("ground", "files", "diagnosis", "repair")
+LIGHT = ("ground", "files", "writing", "diagnosis", "repair")
 ROOMS = {
     (room if wing in ("ground", "doors") else f"{wing}.{room}"): wing
     for wing, rooms in WINGS.items()

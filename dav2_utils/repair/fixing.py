@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -12,24 +11,16 @@ from typing import Any
 from .._version import __version__
 from ..diagnosis.diagnose import diagnose
 from ..diagnosis.report import Diagnosis, Step
-from ..errors import AlreadyThere, CheckpointError, NotACheckpoint, PathError, WriteError
+from ..encoders import check_max_depth
+from ..errors import AlreadyThere, CheckpointError, NotACheckpoint, PathError, SourceChanged, WriteError
 from ..files.checkpoint import Checkpoint, human, inspect_file
 from ..files.unreadable import SUFFIXES
 from ..texts import printable
-from .reading import as_seen, facts_path, read_facts, read_set, read_tensors, tensors_in, walk
+from ..writing.disk import require_space
+from ..writing.replacing import Place, Seen, replacing_all, write_text
+from .reading import as_seen, facts_path, is_ours, read_facts, read_set, read_tensors, tensors_in, walk
 from .stripping import StateDict, compact, renamed
-from .writing import (
-    fingerprint,
-    identical,
-    in_parallel,
-    keep_backup,
-    replacing,
-    require_space,
-    seal,
-    write_pth,
-    write_safetensors,
-    write_text,
-)
+from .writing import fingerprint, identical, in_parallel, seal, write_pth, write_safetensors
 
 _MARKS = {"fixed": "✓", "already clean": "✓", "would fix": "→", "loaded": "✓", "refused": "✗", "failed": "✗"}
 
@@ -48,6 +39,8 @@ class Repair:
     identical: bool | None = None  # every tensor's bytes, dtype and shape in the target equal the source's
     fingerprint: str | None = None  # see writing.fingerprint
     backup: str | None = None  # with in_place: where the old file is now
+    facts: str | None = None  # NAME.json, with what is known about the weights, if the file itself has no place for it
+    facts_backup: str | None = None  # where a NAME.json is now that was there before
 
     def to_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "steps"} | {
@@ -65,6 +58,7 @@ class Repair:
                 f"  {self.tensors} tensors, {human(self.bytes)}, every byte as in the source; {self.fingerprint}"
             )
         lines += [f"  the old file is now {self.backup}"] if self.backup else []
+        lines += [f"  what was in {self.facts} is now in {self.facts_backup}"] if self.facts_backup else []
         return "\n".join(printable(line, 2000) for line in lines)
 
     __repr__ = __str__  # what a notebook keeps as text
@@ -85,6 +79,7 @@ class _Wish:
     max_depth: float | None = None
     dry_run: bool = False
     force: bool = False
+    source: Seen | None = None  # as it was when the reading began
     must_write: bool = False  # a place, a format or facts were asked for: write even what is clean already
 
 
@@ -108,22 +103,31 @@ def fix_file(
     _check(in_place, output, format, keep_training_state, encoder, against, max_depth)
     if not source.exists():
         raise PathError(source, "is not there", "a checkpoint file")
+    seen = Seen(source)
     try:
         opened = inspect_file(source)
         kind, target = _place(opened, Path(output) if output else None, in_place, format)
-        wish = _Wish(target, kind, in_place, keep_training_state, select, max_depth, dry_run, force,
+        wish = _Wish(target, kind, in_place, keep_training_state, select, max_depth, dry_run, force, seen,
                      must_write=bool(output) or max_depth is not None or _changes_format(opened, kind))  # fmt: skip
         return _fix(opened, diagnose(opened, encoder or against, select), wish)
-    except (NotACheckpoint, WriteError) as error:
-        return Repair(str(source), "failed", reason=str(error))
-    except OSError as error:
-        found = f"{error.filename or source}: {error.strerror or error}"
+    except (CheckpointError, OSError, MemoryError) as error:
+        return _not_done(seen, error)
+
+
+def _not_done(seen: Seen, error: CheckpointError | OSError | MemoryError) -> Repair:
+    """What is said of a file that `error` came of; when it changed meanwhile, that is the reason."""
+    if isinstance(error, OSError):
+        found = f"{error.filename or seen.path}: {error.strerror or error}"
         do = "Look at the path of the new file, its length included, and at the permissions; --output gives another"
-        return Repair(str(source), "failed", reason=str(WriteError(found, do=do)))
-    except MemoryError:
-        return Repair(str(source), "failed", reason=str(WriteError("This needs more memory than there is")))
-    except CheckpointError as error:
-        return Repair(str(source), "refused", reason=str(error))
+        error = WriteError(found, do=do)
+    if isinstance(error, MemoryError):
+        error = WriteError("This needs more memory than there is")
+    try:
+        seen.check()
+    except SourceChanged as changed:
+        error = changed
+    status = "failed" if isinstance(error, (NotACheckpoint, WriteError)) else "refused"
+    return Repair(str(seen.path), status, reason=str(error))
 
 
 def _check(in_place: bool, output: Any, format: str | None, keep: bool, encoder: Any, against: Any, depth: Any) -> None:
@@ -132,10 +136,10 @@ def _check(in_place: bool, output: Any, format: str | None, keep: bool, encoder:
         (keep and format == "safetensors", "--keep-training-state needs --format pth: safetensors holds tensors alone"),
         (encoder and against, "--encoder and --against both name the target"),
         (format not in (None, "pth", "safetensors"), f"There is no format {format!r}; there are pth and safetensors"),
-        (depth is not None and not 0 < depth < float("inf"), f"--max-depth {depth} is no range in metres above 0"),
     ):
         if wrong:
             raise CheckpointError(text, do="Give one of them" if "both" in text or "two" in text else "", kind="usage")
+    check_max_depth(depth)
 
 
 def _place(opened: Checkpoint, output: Path | None, in_place: bool, format: str | None) -> tuple[str, Path]:
@@ -179,22 +183,38 @@ def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
     if not steps and not wish.must_write:
         return done
     done.target = str(wish.target)
-    if wish.target.exists() and not wish.in_place:
-        if not wish.target.is_file():
-            raise AlreadyThere(wish.target, "It is no file; use --output for another place")
-        if wish.target.samefile(opened.file):
-            raise AlreadyThere(wish.target, "It is the source itself: use --in-place, which keeps a backup")
-        if not wish.force:
-            raise AlreadyThere(wish.target)
+    _may_write(opened.file, wish)
     if wish.dry_run:
         return replace(done, status="would fix")
     facts = read_facts(opened) | _facts(diagnosis, steps, wish.max_depth, opened.file.name)
-    wish.target.parent.mkdir(parents=True, exist_ok=True)
-    if wish.format == "pth":
-        with contextlib.suppress(FileNotFoundError):
-            os.lstat(facts_path(wish.target))  # a name that is too long says so now, and not when half is written
     result = _write(opened, diagnosis, wish, facts)
     return replace(done, status="fixed", identical=True, **result)
+
+
+def _may_write(source: Path, wish: _Wish) -> None:
+    """Raises unless every path that is about to be written is free, or the caller's to overwrite."""
+    if wish.in_place and source.is_symlink():
+        raise AlreadyThere(source, f"It is a symbolic link: give the file that it leads to, {source.resolve()}, or "
+                                   "use --output for a place of its own")  # fmt: skip
+    for path in _paths(wish):
+        try:
+            os.lstat(path)  # a name that is too long says so now, and not when half is written
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        own = path == wish.target
+        if not path.is_file() and not path.is_symlink():
+            raise AlreadyThere(path, "It is no file; use --output for another place")
+        if path.exists() and path.samefile(source) and not (wish.in_place and own):
+            what = "It is the source itself: use " + ("--in-place, which keeps a backup" if own else "another --output")
+            raise AlreadyThere(path, what)
+        if not wish.force and not wish.in_place:
+            what = "" if own else f"What is known about {wish.target.name} would go there: "
+            raise AlreadyThere(path, f"{what}Use --force to overwrite it, or --output for another place")
+
+
+def _paths(wish: _Wish) -> list[Path]:
+    """What a repair writes: the weights, and NAME.json with the facts where their format has no place for them."""
+    return [wish.target, facts_path(wish.target)] if wish.format == "pth" else [wish.target]
 
 
 _UNCOMPARED = ("Not compared with a model, as no encoder fits: prefixes and containers are all that was looked at. "
@@ -215,7 +235,7 @@ def _facts(diagnosis: Diagnosis, steps: list[Step], max_depth: float | None, sou
 
     facts: dict[str, Any] = {"encoder": diagnosis.encoder} if diagnosis.encoder else {}
     if max_depth is not None:
-        facts |= {"depth": "metric", "max_depth": max_depth}
+        facts |= {"depth": "metric", "max_depth": float(max_depth)}
     facts |= {"torch": torch.__version__, "dav2_utils": __version__, "source": source}
     return facts | {"steps": [step.to_dict() for step in steps]}
 
@@ -230,19 +250,21 @@ def _write(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish, facts: dict[st
     else:
         whole = state = compact(renamed(read_set(opened, path), diagnosis.rename))
     require_space(wish.target.parent, sum(tensor.nbytes for _, tensor in tensors_in(whole)))
-    backup = None
-    with replacing(wish.target, like=opened.file, overwrite=wish.in_place or wish.force) as temporary:
+    places = [Place(path, wish.force, backup=wish.in_place) for path in _paths(wish)]
+    for notes in places[1:]:  # nobody named this one, so --force is not about what somebody else wrote there
+        notes.backup = wish.in_place or (wish.force and not is_ours(notes.target))
+    with replacing_all(places, like=opened.file, source=wish.source) as (temporary, *beside):
         if wish.format == "safetensors":
             write_safetensors(state, temporary, facts)
         else:
             write_pth(whole, temporary)
         digest = prove(temporary, whole, state, path if wish.keep_training_state else ())
         size = temporary.stat().st_size
-        if wish.in_place:
-            backup = str(keep_backup(opened.file))
-    if wish.format == "pth":
-        write_text(facts_path(wish.target), facts | {"fingerprint": digest, "bytes": size})
-    return {"bytes": size, "fingerprint": digest, "backup": backup}
+        for path_of_facts in beside:
+            write_text(path_of_facts, facts | {"fingerprint": digest, "bytes": size})
+    kept = [place.kept and str(place.kept) for place in places] + [None]
+    written = str(places[1].target) if places[1:] else None
+    return {"bytes": size, "fingerprint": digest, "backup": kept[0], "facts": written, "facts_backup": kept[1]}
 
 
 def prove(written: Path, whole: Any, state: StateDict, path: tuple[str, ...] = ()) -> str:

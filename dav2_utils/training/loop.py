@@ -22,7 +22,8 @@ from tqdm import tqdm
 from ..depth.hub import default_weights
 from ..depth.model import DepthAnythingV2
 from ..errors import CheckpointError
-from ..repair.writing import replacing
+from ..writing.disk import keep_backup
+from ..writing.replacing import replacing
 from .data import SceneDataset, depth_loss, evaluate
 from .scenes import DOMAINS, HELD_OUT
 
@@ -61,8 +62,11 @@ def train(plan: Plan) -> Path:
 
 def _train(plan: Plan, rank: int, world: int) -> None:
     torch.manual_seed(plan.seed)
+    latest = plan.output / "latest.pth"
     if rank == 0:
         plan.output.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(latest):  # from another training: a week of somebody's, for all we know
+            print(f"{latest} was there already; it is now {keep_backup(latest)}", file=sys.stderr, flush=True)
     model = starting_model(plan).to(_device())
     wrapped = _wrap(model)
     optimizer = torch.optim.AdamW(wrapped.parameters(), plan.lr, betas=(0.9, 0.95), weight_decay=0.01)
@@ -77,7 +81,7 @@ def _train(plan: Plan, rank: int, world: int) -> None:
                     "rmse": min(best["rmse"], scores["rmse"])}  # fmt: skip
             # The very lines that lead so many people here: the names in it begin with DDP's `module.`
             checkpoint = {"model": wrapped.state_dict(), "optimizer": optimizer.state_dict()}
-            with replacing(plan.output / "latest.pth", overwrite=True) as beside:
+            with replacing(latest, overwrite=True) as beside:
                 torch.save(checkpoint | {"epoch": epoch, "previous_best": best}, beside)
 
 

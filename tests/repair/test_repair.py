@@ -28,13 +28,14 @@ from dav2_utils.diagnosis.diagnose import diagnose
 from dav2_utils.encoders import table_for
 from dav2_utils.errors import CheckpointError, DoesNotFit, PrefixError
 from dav2_utils.files.checkpoint import inspect_file
-from dav2_utils.repair import fixing, reading, writing
+from dav2_utils.repair import fixing, reading
 from dav2_utils.repair.batch import fix_many
 from dav2_utils.repair.fixing import fix_file
 from dav2_utils.repair.stripping import clean_state_dict, strip_wrappers, three_ways
 from dav2_utils.repair.writing import fingerprint, identical
 from dav2_utils.weights.loading import check_loaded, load_into, load_model, snapshot
 from dav2_utils.weights.saving import save_weights
+from dav2_utils.writing import disk, replacing
 
 
 def net() -> nn.Sequential:
@@ -245,11 +246,11 @@ def test_the_zip_archive_has_true_checksums(training_file: Path) -> None:
 
 def test_a_target_that_somebody_else_made_meanwhile(tmp_path: Path) -> None:
     target = tmp_path / "x.pth"
-    with pytest.raises(CheckpointError, match="there already"), writing.replacing(target) as temporary:
+    with pytest.raises(CheckpointError, match="there already"), replacing.replacing(target) as temporary:
         temporary.write_text("ours")
         target.write_text("theirs")
     assert target.read_text() == "theirs" and files(target) == ["x.pth"]
-    with writing.replacing(target, overwrite=True) as temporary:
+    with replacing.replacing(target, overwrite=True) as temporary:
         temporary.write_text("ours")
     assert target.read_text() == "ours" and files(target) == ["x.pth"]
 
@@ -554,13 +555,13 @@ def test_a_disk_without_hard_links(training_file: Path, in_place: bool, monkeypa
         raise PermissionError("Operation not permitted")
 
     before = training_file.read_bytes()
-    monkeypatch.setattr(writing.os, "link", no_links)
+    monkeypatch.setattr(disk.os, "link", no_links)
     done = fix_file(training_file, in_place=in_place)
     assert done.identical and inspect_file(str(done.target)).container == []
     if in_place:
         assert Path(str(done.backup)).read_bytes() == before and Path(str(done.backup)).name == "latest.pth.bak"
     target = training_file.with_name("x.pth")
-    with pytest.raises(CheckpointError, match="there already"), writing.replacing(target) as temporary:
+    with pytest.raises(CheckpointError, match="there already"), replacing.replacing(target) as temporary:
         temporary.write_text("ours")
         target.write_text("theirs")
     assert target.read_text() == "theirs"
@@ -790,12 +791,18 @@ def test_killed_at_each_step_of_a_write(hurt: tuple[dict[str, Any], Path], lates
             assert source.read_bytes() == original or backup.read_bytes() == original
         else:
             assert source.read_bytes() == original, name
-            assert target.exists() == (name.split(" False")[0] in ("named", "write_text", "keep_backup")), name
+            assert target.exists() == (name.split(" False")[0] in ("named", "both named", "keep_backup")), name
             if target.exists():
                 check_whole(target, b"", name)
-        again = fix_file(source, force=True)
+        unfinished = [path.name for path in folder.glob(".*.tmp")]
+        assert (len(unfinished) >= 1) == (killed and name not in ("both named False", "both named True")), name
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            again = fix_file(source, output=folder / "again.pth")
         assert again.status in ("fixed", "already clean"), "what was left behind stops nobody"
-    assert reached == 15
+        assert not list(folder.glob(".*.tmp")), name
+        assert sorted(str(one.message).split()[1] for one in said) == sorted(unfinished), "and it is said"
+    assert reached == 19
 
 
 def test_a_full_disk(hurt: tuple[dict[str, Any], Path], latest_original: Path) -> None:
@@ -814,6 +821,23 @@ def test_a_folder_without_permission(hurt: tuple[dict[str, Any], Path]) -> None:
     assert locked["files"] == ["latest.pth"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such permissions")
+def test_a_source_that_nobody_may_write_to(hurt: tuple[dict[str, Any], Path]) -> None:
+    done = hurt[0]["read only"]
+    assert (done["said"]["status"], done["mode"]) == ("fixed", 0o444), done["said"]["reason"]
+
+
+def test_four_repairs_of_one_file_in_place(hurt: tuple[dict[str, Any], Path], latest_original: Path) -> None:
+    found, where = hurt
+    folder = where / "one_target"
+    states = sorted(one["status"] for one in found["one target"])
+    assert set(states) <= {"fixed", "already clean", "refused"} and "fixed" in states
+    kept = [path.read_bytes() for path in folder.glob("latest.pth.bak*")]
+    assert kept.count(latest_original.read_bytes()) == 1 == len(kept)
+    check_whole(folder / "latest.pth", b"", "in place")
+    assert sorted(path.name for path in folder.iterdir()) == ["latest.pth", "latest.pth.bak", "latest.pth.json"]
+
+
 def test_two_repairs_of_one_folder_at_once(hurt: tuple[dict[str, Any], Path]) -> None:
     found, where = hurt
     assert sorted(path.name for path in (where / "both").iterdir() if path.suffix == ".pth") == [
@@ -828,6 +852,6 @@ def test_too_little_room_is_said_before_anything_is_written(
     training_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("usage", (), {"free": 10})
-    monkeypatch.setattr(writing.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: usage)
     done = fix_file(training_file)
     assert done.status == "failed" and "0.0 GB left" in str(done.reason) and files(training_file) == ["latest.pth"]
