@@ -551,7 +551,7 @@ def test_weights_of_another_encoder_are_refused_with_the_reason(latest: Path) ->
 
 @pytest.mark.parametrize("in_place", [False, True])
 def test_a_disk_without_hard_links(training_file: Path, in_place: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_links(*_: Any) -> None:
+    def no_links(*_: Any, **__: Any) -> None:
         raise PermissionError("Operation not permitted")
 
     before = training_file.read_bytes()
