@@ -68,9 +68,9 @@ def write_depth_maps(
     """For each image: `STEM.depth.npy` (float32, (H, W)) and `STEM.depth.png` (cividis, for the eye).
 
     Metric models give metres; relative ones inverse depth up to scale and shift, so larger is nearer. In the picture
-    bright is always near. Maps that are there already stay, and their image fails, unless `force` says otherwise; a
-    symbolic link in their place is replaced, and not what it leads to. One image that fails does not stop the rest: its result holds `error`. That of a map without
-    depth in it holds `warning`.
+    bright is always near. One image that fails does not stop the rest: its result holds `error`. So does that of an
+    image whose maps are there already, unless `force` says that they may go; a symbolic link in their place is
+    replaced, and not what it leads to. The result of a map without depth in it holds `warning`.
     """
     from tqdm import tqdm
 
@@ -92,7 +92,7 @@ def _write_one(model: DepthAnythingV2, image: Path, stem: Path, input_size: int,
     cv2 = import_cv2()
     raw, picture = Path(f"{stem}.depth.npy"), Path(f"{stem}.depth.png")
     for path in (raw, picture):
-        if os.path.lexists(path) and (not force or path.is_dir() or path.exists() and path.samefile(image)):
+        if os.path.lexists(path) and (not force or path.is_dir() or (path.exists() and path.samefile(image))):
             raise AlreadyThere(path)
     depth = model.infer_image(read_picture(image), input_size)
     if not np.isfinite(depth).all():

@@ -206,7 +206,7 @@ def test_metric_weights_in_the_relative_model_are_met_with_a_question(
     words = ("depth", tmp_path / "room.png", "--input-size", 112, "--weights")
     status, out, said = for_people(capsys, *words, tmp_path / "metric.pth")
     assert (status, "room.depth.npy" in out) == (0, True) and "metric weights in the relative model?" in said
-    status, found = in_process(capsys, *words, "tiny")
+    status, found = in_process(capsys, *words, "tiny", "--force")
     assert status == 0 and "warning" not in found["images"][0] and found["images"][0]["max"] > 2
 
 
@@ -251,7 +251,9 @@ def test_depth_for_people(latest: Path, tmp_path: Path, capsys: pytest.CaptureFi
     status, out, _ = for_people(capsys, "depth", tmp_path / "a.png", tmp_path, *words)
     good, bad = out.splitlines()
     assert status == 1 and "a.depth.png (metres, " in good and "is a folder" in bad
-    assert for_people(capsys, "depth", tmp_path / "a.png", *words)[0] == 0
+    again = for_people(capsys, "depth", tmp_path / "a.png", *words)
+    assert again[0] == 1 and "a.depth.npy is there already. Use --force" in again[1]
+    assert for_people(capsys, "depth", tmp_path / "a.png", "--force", *words)[0] == 0
 
 
 def test_download_and_check_for_people(
