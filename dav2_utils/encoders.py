@@ -6,7 +6,7 @@ DINOv2 (arXiv:2304.07193). `tiny` is ours, made for a classroom; it is in neithe
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Real
@@ -53,7 +53,10 @@ ENCODERS: dict[str, Encoder] = {
 
 def is_max_depth(value: Any) -> bool:
     """Whether `value` is a range that a metric model can have: a number of metres above 0."""
-    return isinstance(value, Real) and not isinstance(value, bool) and bool(0 < value <= sys.float_info.max)  # type: ignore[operator]
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
+    except OverflowError:  # an integer of 400 digits
+        return False
 
 
 def check_max_depth(max_depth: Any) -> None:

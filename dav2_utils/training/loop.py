@@ -22,8 +22,7 @@ from tqdm import tqdm
 from ..depth.hub import default_weights
 from ..depth.model import DepthAnythingV2
 from ..errors import CheckpointError
-from ..writing.disk import keep_backup
-from ..writing.replacing import replacing
+from ..writing.replacing import Place, replacing_all
 from .data import SceneDataset, depth_loss, evaluate
 from .scenes import DOMAINS, HELD_OUT
 
@@ -47,6 +46,7 @@ class Plan:
 def train(plan: Plan) -> Path:
     """Fine-tunes as `plan` says, in this process of however many, and writes `latest.pth` after each epoch.
 
+    One that was there before is kept as latest.pth.bak, and that is said.
     Raises `CheckpointError` for weights or a folder that are not to be had, and where the processes cannot meet.
     """
     rank, world = _join()
@@ -62,11 +62,8 @@ def train(plan: Plan) -> Path:
 
 def _train(plan: Plan, rank: int, world: int) -> None:
     torch.manual_seed(plan.seed)
-    latest = plan.output / "latest.pth"
     if rank == 0:
         plan.output.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(latest):  # from another training: a week of somebody's, for all we know
-            print(f"{latest} was there already; it is now {keep_backup(latest)}", file=sys.stderr, flush=True)
     model = starting_model(plan).to(_device())
     wrapped = _wrap(model)
     optimizer = torch.optim.AdamW(wrapped.parameters(), plan.lr, betas=(0.9, 0.95), weight_decay=0.01)
@@ -81,8 +78,12 @@ def _train(plan: Plan, rank: int, world: int) -> None:
                     "rmse": min(best["rmse"], scores["rmse"])}  # fmt: skip
             # The very lines that lead so many people here: the names in it begin with DDP's `module.`
             checkpoint = {"model": wrapped.state_dict(), "optimizer": optimizer.state_dict()}
-            with replacing(latest, overwrite=True) as beside:
+            # What another training left there, a week of somebody's for all we know, is kept
+            latest = Place(plan.output / "latest.pth", overwrite=True, backup=epoch == 0)
+            with replacing_all([latest]) as [beside]:
                 torch.save(checkpoint | {"epoch": epoch, "previous_best": best}, beside)
+            if latest.kept:
+                print(f"{latest.target} was there already; it is now {latest.kept}")
 
 
 def starting_model(plan: Plan) -> DepthAnythingV2:

@@ -16,7 +16,7 @@ from torch import nn
 from dav2_utils.depth.model import DepthAnythingV2
 from dav2_utils.encoders import check_max_depth
 from dav2_utils.errors import CheckpointError, WriteError
-from dav2_utils.repair import fixing, writing
+from dav2_utils.repair import fixing
 from dav2_utils.repair.batch import fix_many
 from dav2_utils.repair.fixing import fix_file
 from dav2_utils.weights import saving
@@ -217,7 +217,9 @@ def test_a_file_that_goes_while_a_folder_is_mended(source: Path, monkeypatch: py
 # ---- the range of a metric model: one check
 
 
-@pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), True, "deep", 10**400, torch.ones(1)])
+@pytest.mark.parametrize(
+    "wrong", [0, -1, float("nan"), float("inf"), True, "deep", 10**400, [1]], ids=lambda one: str(one)[:9]
+)
 def test_a_range_that_is_none_is_refused_everywhere(source: Path, latest: Path, wrong: Any) -> None:
     for use in (
         lambda: check_max_depth(wrong),
@@ -227,7 +229,7 @@ def test_a_range_that_is_none_is_refused_everywhere(source: Path, latest: Path, 
         lambda: DepthAnythingV2("tiny", max_depth=wrong),
         lambda: save_weights(net(), source.with_name("x.pth"), max_depth=wrong),
     ):
-        with pytest.raises(CheckpointError, match="max_depth is .*above 0") as error:
+        with pytest.raises(CheckpointError, match=r"max_depth is .*above 0") as error:
             use()
         assert error.value.kind == "usage"
     assert not source.with_name("x.pth").exists()
@@ -252,22 +254,3 @@ def test_a_storage_over_two_gigabytes(tmp_path: Path, kind: str) -> None:
     done = fix_file(tmp_path / "latest.pth", format=kind)
     assert done.status == "fixed" and done.identical and done.bytes > size, done.reason
     (tmp_path / f"latest.fixed.{kind}").unlink()
-
-
-def test_a_write_that_is_cut_short_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the system cuts one of 2 GiB: with a pipe in place of the file, one raw write takes 64 kB."""
-    read, write = os.pipe()
-    os.set_blocking(read, True)
-    import threading
-
-    got = bytearray()
-
-    def drain() -> None:
-        while part := os.read(read, 4096):
-            got.extend(part)
-
-    thread = threading.Thread(target=drain)
-    thread.start()
-    os.close(write)
-    thread.join()
-    assert writing.write_pth and not got

@@ -150,9 +150,12 @@ def test_only_what_is_ours_and_abandoned_is_removed(tmp_path: Path, gone: int) -
         os.utime(alive[-1], (1, 1))
     link = tmp_path / f".b.dav2-{leftovers._here()}-{gone}-0123abcd.tmp"
     link.symlink_to(alive[0])
-    with pytest.warns(
-        UserWarning, match=r"Removed \.latest\.pth\.dav2-.* \(4 bytes\), left behind in .* killed"
-    ) as said, replacing(tmp_path / "x") as temporary:
+    with (
+        pytest.warns(
+            UserWarning, match=r"Removed \.latest\.pth\.dav2-.* \(4 bytes\), left behind in .* killed"
+        ) as said,
+        replacing(tmp_path / "x") as temporary,
+    ):
         temporary.write_text("x")
     assert len(said) == len(abandoned) and not any(path.exists() for path in abandoned)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in [*alive, link, tmp_path / "x"]}
