@@ -30,7 +30,8 @@ def _make(path: Path, encoder: str) -> None:
     import torch
 
     from dav2_utils.encoders import table_for
-    from dav2_utils.repair.writing import replacing, require_space
+    from dav2_utils.writing.disk import require_space
+    from dav2_utils.writing.replacing import replacing
 
     torch.manual_seed(0)
     weights = {

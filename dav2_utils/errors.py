@@ -89,9 +89,13 @@ class AlreadyThere(CheckpointError):
 
 
 class SourceChanged(CheckpointError):
-    """The source was written to while it was read."""
+    """The file that is read is not what it was when the reading began, so nothing is made of it."""
 
     kind = "changed"
+
+    def __init__(self, source: Path) -> None:
+        found = f"{printable(str(source))} changed while it was read, as when a training saves over it"
+        super().__init__(found, "a file that nobody writes to", "Copy it first, or run this again when it is written")
 
 
 class RefusedPickle(CheckpointError):

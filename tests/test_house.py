@@ -19,9 +19,9 @@ PACKAGE = Path(dav2_utils.__file__).parent
 WINGS = {
     "ground": "_version texts errors keys wrappers encoders environment",
     "files": "placeholders stack opcodes pickles tracing archives unreadable formats weightsets checkpoint",
-    "writing": "plan source pickled torch_zip safetensors renaming",
+    "writing": "leftovers disk replacing plan source pickled torch_zip safetensors renaming",
     "diagnosis": "message words names sizes parts signs causes difference report diagnose explain keytable",
-    "repair": "writing stripping copying reading fixing batch",
+    "repair": "writing stripping copying reading by_torch outcome fixing batch",
     # everything above this line needs the standard library alone to be imported
     "depth": "opencv scores dinov2 model hub pictures",
     "weights": "loading saving",

@@ -11,7 +11,8 @@ from typing import Any
 from ..errors import CheckpointError, PathError
 from ..files.unreadable import SUFFIXES
 from ..texts import printable
-from .fixing import Repair, beside, fix_file, stem
+from .fixing import beside, fix_file, stem
+from .outcome import Repair
 
 
 def fix_many(
@@ -47,7 +48,10 @@ def fix_many(
         # --force is for what was there before, not for the result of another file of this run
         mine = target or beside(file, kind or ("safetensors" if file.suffix == ".safetensors" else "pth"))
         force = bool(options.get("force")) and mine not in written
-        repairs.append(fix_file(file, target, **options | {"force": force}))
+        try:
+            repairs.append(fix_file(file, target, **options | {"force": force}))
+        except PathError as error:  # it was there when the folder was looked at
+            repairs.append(Repair(str(file), "failed", reason=str(error)))
         written.add(mine)
     return repairs
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..encoders import is_max_depth
 from ..errors import ArchiveError, CheckpointError, RefusedPickle
 from ..files.archives import data_start, read_directory, read_record
 from ..files.checkpoint import Checkpoint
@@ -190,6 +191,15 @@ def facts_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
+def is_ours(notes: Path) -> bool:
+    """Whether the file at `notes` is a NAME.json that this package wrote, and nothing that somebody else put there."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        if notes.is_file() and not notes.is_symlink() and notes.stat().st_size <= MOST_FACTS:
+            facts = json.loads(notes.read_text(encoding="utf-8"))
+            return isinstance(facts, dict) and {"dav2_utils", "fingerprint", "bytes"} <= set(facts)
+    return False
+
+
 def read_facts(opened: Checkpoint) -> dict[str, Any]:
     """What was written down with the weights: encoder, depth (metric or relative), max_depth, versions, steps.
 
@@ -208,8 +218,7 @@ def read_facts(opened: Checkpoint) -> dict[str, Any]:
             if not isinstance(facts, dict) or facts.get("bytes") != opened.bytes:
                 return {}
     facts = {name: fact for name, fact in facts.items() if name not in _OF_ONE_FILE}
-    depth = facts.get("max_depth")
-    if isinstance(depth, bool) or not (isinstance(depth, (int, float)) and 0 < depth <= sys.float_info.max):
+    if not is_max_depth(facts.get("max_depth")):
         facts.pop("max_depth", None)
     return facts
 

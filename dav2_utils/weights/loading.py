@@ -17,10 +17,10 @@ from torch import nn
 from ..depth.model import DepthAnythingV2
 from ..diagnosis.diagnose import diagnose
 from ..diagnosis.report import Diagnosis
-from ..encoders import ENCODERS
+from ..encoders import ENCODERS, check_max_depth
 from ..errors import CheckpointError, DoesNotFit
 from ..files.checkpoint import Checkpoint, inspect_file
-from ..repair.fixing import Repair
+from ..repair.outcome import Repair
 from ..repair.reading import read_facts, read_set
 from ..repair.stripping import StateDict, renamed
 from ..repair.writing import fingerprint, identical
@@ -40,8 +40,10 @@ def load_model(
     dtype, so they cost no second copy.
 
     Nothing is loaded in part: raises `DoesNotFit` when anything is missing, unexpected or of another shape, and
-    `CheckpointError` when the file cannot be read. Warns when the facts in the file speak against the arguments.
+    `CheckpointError` when the file cannot be read or `max_depth` is no range. Warns when the facts in the file speak
+    against the arguments.
     """
+    check_max_depth(max_depth)
     file, official_depth = _official(path)
     opened = inspect_file(file)
     facts = read_facts(opened)

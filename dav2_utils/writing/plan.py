@@ -52,7 +52,7 @@ def read_spans(source: BinaryIO, spans: Iterable[Span]) -> Iterator[memoryview]:
         while size:
             count = _read_at(source, view[: min(size, CHUNK)], start)
             if not count:
-                raise SourceChanged(f"The source ends at byte {start:,}, and more was there before")
+                raise SourceChanged(Path(source.name))
             yield view[:count]
             start, size = start + count, size - count
 

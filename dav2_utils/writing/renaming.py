@@ -31,15 +31,14 @@ def plan_renaming(opened: TorchZip, file: BinaryIO, path: tuple[str, ...], mappi
     if pickle is None or any(record.method or record.flags & 1 for record in opened.records.values()):
         return None
     entries, checks = [], []
-    summed = any(record.crc for record in opened.records.values())
     for record in opened.records.values():
         name = "archive/" + record.name.partition("/")[2]
         if record.name == f"{opened.folder}/data.pkl":
             entries.append(Entry(name, pickle, zlib.crc32(pickle)))
             continue
         span = Span(data_start(file, record), record.size)
-        entries.append(Entry(name, span, record.crc if summed else crc32(file, span)))
-        checks += [(record.name, span, record.crc)] if summed else []
+        entries.append(Entry(name, span, record.crc or crc32(file, span)))
+        checks += [(record.name, span, record.crc)] if record.crc else []
     plan = archive(entries)
     plan.checks = checks
     return plan

@@ -126,10 +126,13 @@ def locate(archive: TorchZip, file: BinaryIO, path: tuple[str, ...]) -> OrderedD
         found[name] = Located(TensorInfo(*tensor.info), stored, tensor.offset, tensor.stride)
         if info.dtype == "complex128" and not found[name].in_order:  # no memoryview has such elements
             return None
+    order = archive.records.get(f"{archive.folder}/byteorder")
+    if sys.byteorder != "little" or (order and read_record(file, order, 100) != b"little"):
+        return None
     chosen = dictionary_at(archive.trace.value, path)
     state = archive.trace.states.get(id(chosen))
     found._metadata = state.get("_metadata") if isinstance(state, dict) else None  # type: ignore[attr-defined]
-    return found if found and sys.byteorder == "little" else None
+    return found or None
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -145,8 +148,8 @@ def _stored(archive: TorchZip, file: BinaryIO, tensor: Tensor) -> Stored | None:
     record = archive.records.get(f"{archive.folder}/data/{tensor.storage.key}")
     if record is None or record.method or record.flags & 1:
         return None
-    summed = any(one.crc for one in archive.records.values())  # torch can be told to write no checksums
-    return Stored(record.name, Span(data_start(file, record), record.size), record.crc if summed else None)
+    span = Span(data_start(file, record), record.size)
+    return Stored(record.name, span, record.crc or None)  # torch can be told to write no checksums: zeros
 
 
 def dictionary_at(value: Any, path: tuple[str, ...]) -> Any:

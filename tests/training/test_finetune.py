@@ -159,6 +159,15 @@ def test_a_kernel_can_train_again_after_a_training_that_failed(tmp_path: Path, m
             train(Plan(tmp_path))
 
 
+def test_the_latest_of_another_training_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "latest.pth").write_text("a week of somebody's")
+    latest = train(Plan(tmp_path, epochs=2, steps=1, batch=1))
+    assert read(latest)["epoch"] == 1
+    assert (tmp_path / "latest.pth.bak").read_text() == "a week of somebody's"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest.pth", "latest.pth.bak"]
+    assert f"{latest} was there already; it is now {latest}.bak" in capsys.readouterr().out
+
+
 @needs_torchrun
 def test_an_interrupted_cell_ends_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[subprocess.Popen[str]] = []
