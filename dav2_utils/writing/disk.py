@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AlreadyThere, WriteError
+from ..files.checkpoint import human
 from .leftovers import clear_leftovers, unfinished
 
 # Windows does not know the word, and Linux without it does what it says
@@ -24,7 +25,7 @@ def require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(there).free
     if free < needed:
         raise WriteError(
-            f"The disk under {there} has {free / 1e9:.1f} GB left, and this needs {needed / 1e9:.1f} GB",
+            f"The disk under {there} has {human(free)} left, and this needs {human(needed)}",
             do="Make room, or give another place with --output",
         )
 

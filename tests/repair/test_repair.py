@@ -867,4 +867,4 @@ def test_too_little_room_is_said_before_anything_is_written(
     usage = type("usage", (), {"free": 10})
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: usage)
     done = fix_file(training_file)
-    assert done.status == "failed" and "0.0 GB left" in str(done.reason) and files(training_file) == ["latest.pth"]
+    assert done.status == "failed" and "10 bytes left" in str(done.reason) and files(training_file) == ["latest.pth"]
