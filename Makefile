@@ -12,7 +12,7 @@ endif
 comma := ,
 PINS := tests/pins.txt
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-elsewhere check stub lessons lessons-update reports-update bench clean
+.PHONY: help lab test test-elsewhere check stub pyz lessons lessons-update reports-update bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ check: .venv/test.stamp  ## style, types, the structure of the lessons, the orde
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml
 	$(BIN)/python tools/lessons.py lint
 	$(BIN)/python -m pytest -q tests/test_house.py
+
+pyz: .venv/lessons.stamp  ## the command in one file, for a machine with Python and nothing else (build/dav2.pyz)
+	$(BIN)/python tools/pyz.py
 
 stub: .venv/lessons.stamp  ## write dav2_utils/__init__.pyi anew, after a public name came or went
 	$(BIN)/python tools/stub.py

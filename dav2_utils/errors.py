@@ -120,6 +120,17 @@ class DoesNotFit(CheckpointError):
         super().__init__(str(diagnosis))
 
 
+class MissingPackage(CheckpointError):
+    """A package is not installed that this one thing needs; looking, explaining and most repairs need none."""
+
+    kind = "environment"
+
+    def __init__(self, error: ImportError) -> None:
+        name = (error.name or "a package").partition(".")[0]
+        install = {"cv2": "torch opencv-python", "numpy": "torch opencv-python"}.get(name, name)
+        super().__init__(f"This needs {name}, which is not installed here", do=f"pip install {install}")
+
+
 # Signals within the package ------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from .._version import __version__
-from ..errors import CheckpointError
+from ..errors import CheckpointError, MissingPackage
 from ..texts import printable
 from . import files, pictures
 from .options import OutputLost, say
@@ -80,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Abort:
         click.echo("Stopped; what was not finished was not written.", err=True)
         status = 130
-    except (CheckpointError, click.ClickException, OSError, MemoryError) as error:
+    except (CheckpointError, click.ClickException, OSError, MemoryError, ImportError) as problem:
+        error = MissingPackage(problem) if isinstance(problem, ImportError) else problem
         status = exit_status(error)
         as_json = "--json" in words[: words.index("--")] if "--" in words else "--json" in words
         _tell(error, as_json)

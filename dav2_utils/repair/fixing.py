@@ -11,7 +11,7 @@ from .._version import __version__
 from ..diagnosis.diagnose import diagnose
 from ..diagnosis.report import Diagnosis, Step
 from ..encoders import check_max_depth
-from ..errors import AlreadyThere, CheckpointError, NotACheckpoint, PathError, SourceChanged, WriteError
+from ..errors import AlreadyThere, CheckpointError, MissingPackage, NotACheckpoint, PathError, SourceChanged, WriteError
 from ..files.checkpoint import Checkpoint, inspect_file
 from ..files.unreadable import SUFFIXES
 from ..writing.disk import require_space
@@ -65,23 +65,25 @@ def fix_file(
         wish = _Wish(target, kind, in_place, keep_training_state, select, max_depth, dry_run, force, seen,
                      must_write=bool(output) or max_depth is not None or _changes_format(opened, kind))  # fmt: skip
         return _fix(opened, diagnose(opened, encoder or against, select), wish)
-    except (CheckpointError, OSError, MemoryError) as error:
+    except (CheckpointError, OSError, MemoryError, ImportError) as error:
         return _not_done(seen, error)
 
 
-def _not_done(seen: Seen, error: CheckpointError | OSError | MemoryError) -> Repair:
+def _not_done(seen: Seen, error: CheckpointError | OSError | MemoryError | ImportError) -> Repair:
     """What is said of a file that `error` came of; when it changed meanwhile, that is the reason."""
     if isinstance(error, OSError):
         found = f"{error.filename or seen.path}: {error.strerror or error}"
         do = "Look at the path of the new file, its length included, and at the permissions; --output gives another"
         error = WriteError(found, do=do)
+    if isinstance(error, ImportError):
+        error = MissingPackage(error)
     if isinstance(error, MemoryError):
         error = WriteError("This needs more memory than there is")
     try:
         seen.check()
     except SourceChanged as changed:
         error = changed
-    status = "failed" if isinstance(error, (NotACheckpoint, WriteError)) else "refused"
+    status = "failed" if isinstance(error, (NotACheckpoint, WriteError, MissingPackage)) else "refused"
     return Repair(str(seen.path), status, reason=str(error))
 
 

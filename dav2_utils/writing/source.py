@@ -105,7 +105,7 @@ class _Described(TensorInfo):
     tensor: Tensor
 
 
-def _described(value: Any) -> TensorInfo | None:
+def _info(value: Any) -> TensorInfo | None:
     if not isinstance(value, Tensor):
         return None
     info = _Described(*value.info)
@@ -113,15 +113,23 @@ def _described(value: Any) -> TensorInfo | None:
     return info
 
 
+def _described(value: Any, path: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors under `path` as the pickle describes them: in a dictionary, or in a pickled module."""
+    chosen = dictionary_at(value, path)
+    if isinstance(chosen, dict):
+        return {name: one for name, one in chosen.items() if isinstance(name, str) and isinstance(one, Tensor)}
+    sets, _ = find_sets(value, _info)
+    table = next((weights.table for weights in sets if weights.path == path), {})
+    return {name: info.tensor for name, info in table.items() if isinstance(info, _Described)}
+
+
 def locate(archive: TorchZip, file: BinaryIO, path: tuple[str, ...]) -> OrderedDict[str, Located] | None:
     """The tensors of the set under `path` in a torch archive, with its `_metadata`; None where one is not plain."""
-    sets, _ = find_sets(archive.trace.value, _described)
-    table = next((weights.table for weights in sets if weights.path == path), {})
     found: OrderedDict[str, Located] = OrderedDict()
-    for name, info in table.items():
-        tensor = info.tensor if isinstance(info, _Described) else None
-        stored = _stored(archive, file, tensor) if tensor and _is_plain(tensor) else None
-        if tensor is None or stored is None:
+    for name, tensor in _described(archive.trace.value, path).items():
+        info = tensor.info
+        stored = _stored(archive, file, tensor) if _is_plain(tensor) else None
+        if stored is None:
             return None
         found[name] = Located(TensorInfo(*tensor.info), stored, tensor.offset, tensor.stride)
         if info.dtype == "complex128" and not found[name].in_order:  # no memoryview has such elements
