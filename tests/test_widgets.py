@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import ipywidgets
 import numpy as np
 import pytest
 import torch
@@ -108,6 +109,14 @@ def controls(box: Any) -> dict[str, Any]:
     return {child.description: child for child in box.children if getattr(child, "description", "")}
 
 
+def upload_value(content: bytes) -> Any:
+    """What the installed ipywidgets makes of one chosen file."""
+    about = {"name": "x.png", "type": "image/png", "size": len(content)}
+    if ipywidgets.version_info[0] < 8:
+        return {"x.png": {"metadata": {**about, "lastModified": 0}, "content": content}}
+    return ({**about, "content": content, "last_modified": datetime.now(timezone.utc)},)
+
+
 def test_key_explorer_follows_its_controls(latest: Path, tiny_model: DepthAnythingV2) -> None:
     box = widgets.key_explorer(latest, tiny_model)
     first = box.children[-1].value
@@ -145,17 +154,14 @@ def test_depth_viewer_follows_its_controls_and_takes_an_upload(tiny_model: Depth
     pictures = []
     for part in (image[:56], image[56:]):
         content = cv2.imencode(".png", part)[1].tobytes()
-        file = {"name": "x.png", "type": "image/png", "size": len(content), "content": content}
-        value = ({**file, "last_modified": datetime.now(timezone.utc)},)
-        parts["A picture of your own, below 10 MB"].set_trait("value", value)
+        parts["A picture of your own, below 10 MB"].set_trait("value", upload_value(content))
         assert parts["Picture"].value == "uploaded" and "one on uploaded, magma" in point.value
         pictures.append(picture.value)
     assert pictures[0] != pictures[1], "a second upload is shown, too"
     upload = parts["A picture of your own, below 10 MB"]
-    upload.set_trait("value", ())
+    upload.set_trait("value", type(upload.value)())
     assert "✗" not in point.value, "an upload that was taken back is no error"
-    bad = {**file, "content": b"no picture", "size": 10, "last_modified": datetime.now(timezone.utc)}
-    upload.set_trait("value", (bad,))
+    upload.set_trait("value", upload_value(b"no picture"))
     assert "✗" in point.value and "decode" in point.value
 
 
