@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import ipywidgets
 import numpy as np
 import pytest
 import torch
@@ -109,12 +108,14 @@ def controls(box: Any) -> dict[str, Any]:
     return {child.description: child for child in box.children if getattr(child, "description", "")}
 
 
-def upload_value(content: bytes) -> Any:
-    """What the installed ipywidgets makes of one chosen file."""
+def choose(upload: Any, content: bytes) -> None:
+    """One file chosen, as the installed ipywidgets tells it: by a dictionary in 7, a tuple in 8."""
     about = {"name": "x.png", "type": "image/png", "size": len(content)}
-    if ipywidgets.version_info[0] < 8:
-        return {"x.png": {"metadata": {**about, "lastModified": 0}, "content": content}}
-    return ({**about, "content": content, "last_modified": datetime.now(timezone.utc)},)
+    if isinstance(upload.value, dict):
+        value: Any = {"x.png": {"metadata": {**about, "lastModified": 0}, "content": content}}
+    else:
+        value = ({**about, "content": content, "last_modified": datetime.now(timezone.utc)},)
+    upload.set_trait("value", value)
 
 
 def test_key_explorer_follows_its_controls(latest: Path, tiny_model: DepthAnythingV2) -> None:
@@ -154,14 +155,14 @@ def test_depth_viewer_follows_its_controls_and_takes_an_upload(tiny_model: Depth
     pictures = []
     for part in (image[:56], image[56:]):
         content = cv2.imencode(".png", part)[1].tobytes()
-        parts["A picture of your own, below 10 MB"].set_trait("value", upload_value(content))
+        choose(parts["A picture of your own, below 10 MB"], content)
         assert parts["Picture"].value == "uploaded" and "one on uploaded, magma" in point.value
         pictures.append(picture.value)
     assert pictures[0] != pictures[1], "a second upload is shown, too"
     upload = parts["A picture of your own, below 10 MB"]
     upload.set_trait("value", type(upload.value)())
     assert "✗" not in point.value, "an upload that was taken back is no error"
-    upload.set_trait("value", upload_value(b"no picture"))
+    choose(upload, b"no picture")
     assert "✗" in point.value and "decode" in point.value
 
 
