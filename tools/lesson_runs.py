@@ -21,7 +21,8 @@ NUMBER = re.compile(r"\d+\.\d+|\d+")
 NOTE = re.compile(
     r"The names come out the same\.$|^Matplotlib (created a temporary|is building)|^mkdir -p failed .*matplotlib"
 )
-MACHINE = re.compile(r"sha256:[0-9a-f]+|\b\d+\.\d+\.\d+[\w.+]*")  # what training rounded to, and versions of packages
+# What training rounded to, versions of packages, and the module that numpy 2 renamed.
+MACHINE = re.compile(r"sha256:[0-9a-f]+|\b\d+\.\d+\.\d+[\w.+]*|\bnumpy\._?core\b")
 
 
 def read(path: Path) -> Any:
@@ -125,8 +126,8 @@ def _normal(output: Any) -> Any:
     if "image/png" in data:
         data.pop("text/html", None)  # the same picture once more, for JupyterLab; what is stored stays small
     data.update({kind: _below_runs(text) for kind, text in data.items() if kind.startswith("text/")})
-    if WIDGET in data:
-        output.data, output.metadata = {"text/plain": WIDGET_TEXT}, {}
+    if WIDGET in data:  # ipywidgets 8 is a cell's result; 7 displays itself
+        return nbformat.v4.new_output("execute_result", {"text/plain": WIDGET_TEXT})
     return output
 
 

@@ -31,9 +31,9 @@ def lower_bounds() -> dict[str, str]:
     return dict(re.fullmatch(r"([\w-]+)>=([\w.]+)", line).groups() for line in listed)
 
 
-def pins() -> dict[str, list[str]]:
+def pins(file: str = "pins.txt") -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for line in (ROOT / "tests" / "pins.txt").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "tests" / file).read_text(encoding="utf-8").splitlines():
         match = re.match(r"([\w-]+)==([\w.]+)", line)
         if match:
             found.setdefault(match[1], []).append(match[2])
@@ -48,6 +48,15 @@ def test_every_dependency_is_pinned_at_or_above_its_lower_bound() -> None:
     for name, lowest in lower_bounds().items():
         assert name in pins(), f"{name} has no tested version in tests/pins.txt"
         assert all(numbers(pin) >= numbers(lowest) for pin in pins()[name])
+
+
+def test_the_floors_are_the_lower_bounds() -> None:
+    bounds = {name: (*numbers(bound), 0, 0)[:3] for name, bound in lower_bounds().items()}
+    tools = {line.split(">=")[0] for line in PROJECT["optional-dependencies"]["test"]}
+    floors = pins("floors.txt")
+    assert set(floors) >= set(bounds) - tools - {"torch"}
+    for name, found in floors.items():
+        assert [numbers(floor)[:3] for floor in found] == [bounds[name]], name  # a fourth number is a mere build
 
 
 def test_every_dependency_says_what_it_is_for() -> None:
