@@ -111,6 +111,7 @@ def test_causes_and_steps(case: str) -> None:
     source, target, verdict, causes, steps = CASES[case]
     found = diagnose(source, target)
     assert found.verdict == verdict, str(found)
+    assert (found.loads, found.repairable) == (verdict == "loads", verdict == "repairable")
     assert [one.cause for one in found.causes] == causes
     assert [step.do for step in found.steps] == steps
     assert all(one.evidence and one.remedy for one in found.causes)

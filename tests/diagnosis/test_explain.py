@@ -63,10 +63,18 @@ def test_what_dav2_mends_is_said_to_be_mended_by_it() -> None:
 
 
 PARTS = [f"{part}.{kind}" for part in ("stem", "body.0", "body.1", "head") for kind in ("weight", "bias")]
-SIZE = (
-    "\tsize mismatch for stem.odd: copying a param with shape torch.Size([1]) from checkpoint, the shape in current "
-    "model is torch.Size([2]).\n"
-)
+Shape = tuple[int, ...]
+
+
+def lines_of(sizes: dict[str, tuple[Shape, Shape]]) -> str:
+    return "".join(
+        f"\tsize mismatch for {name}: copying a param with shape torch.Size({list(file)}) from checkpoint, "
+        f"the shape in current model is torch.Size({list(model)}).\n"
+        for name, (file, model) in sizes.items()
+    )
+
+
+SIZE = lines_of({"stem.odd": ((1,), (2,))})
 
 
 def said(missing: list[str], unexpected: list[str], model: str = "Net") -> str:
@@ -133,6 +141,55 @@ def test_a_few_names_that_look_cut_are_no_damage() -> None:
     assert explain(said(PARTS, cut)).causes[0].cause == "damaged_names"
     few = said(PARTS, [cut[0], *(f"layer{number}.w" for number in range(9))])
     assert explain(few).causes[0].cause == "different_model"
+
+
+TWICE = {"0.fc.weight": ((512, 256), (256, 128)), "0.fc.bias": ((512,), (256,)), "1.w": ((256, 512), (128, 256))}
+CLASSES = {"classifier.weight": ((80, 9), (81, 9)), "classifier.bias": ((80,), (81,))}
+
+
+def joined(more: int, last: int = 5) -> dict[str, tuple[Shape, Shape]]:
+    return {f"m.{n}.w": ((n, 96 + more, 3, 3), (n, 96, 3, 3)) for n in (9, last)}
+
+
+@pytest.mark.parametrize(
+    ("missing", "sizes", "cause", "word"),
+    [
+        ([], {"cls_token": ((1, 1, 384), (1, 1, 768))}, "wrong_encoder", "vits"),
+        ([], {"a.cls_token": ((1, 1, 384), (1, 1, 768))}, "wrong_encoder", "384"),
+        ([], {"pos_embed": ((1, 197, 384), (1, 197, 768))}, "wrong_encoder", "384"),
+        ([], {"a.pos_embed": ((1, 197, 384), (1, 577, 384))}, "input_geometry", "image size"),
+        ([], {"pretrained.norm.weight": ((384,), (7,))}, "wrong_encoder", "the file is vits"),
+        ([], {"pretrained.norm.weight": ((7,), (384,))}, "wrong_encoder", "the model is vits"),
+        ([], {f"encoder.{name}": pair for name, pair in TWICE.items()}, "wrong_encoder", "by 2: the file"),
+        ([], {f"blocks.{name}": pair for name, pair in TWICE.items()}, "wrong_encoder", "by 2: the file"),
+        ([], {f"encoder.{n}": pair[::-1] for n, pair in TWICE.items()}, "wrong_encoder", "by 1/2: the model"),
+        ([], {f"zz.{name}": pair for name, pair in TWICE.items()}, "different_model", ""),
+        ([], {f"encoder.{n}": p for n, p in TWICE.items()} | {f"o{i}.w": ((3, 5), (7, 5)) for i in range(3)},
+         "different_model", ""),
+        ([], joined(64), "wrong_encoder", "64 feature channels"),
+        ([], joined(1), "different_model", ""),
+        ([], joined(64) | {"m.odd.w": ((3, 3), (3, 4))}, "different_model", ""),
+        ([], CLASSES, "head_size", "classes"),
+        ([], CLASSES | {"classifier.odd": ((80, 9), (81, 10))}, "different_model", ""),
+        ([], {f"fc.{n}.w": ((80, n), (81, n)) for n in range(1, 14)}, "different_model", ""),
+        ([], {"word_embeddings.weight": ((100, 9), (101, 9))}, "head_size", "tokens"),
+        (["x.weight", "y.bias", "z.w", "q.w"], CLASSES, "different_model", ""),
+    ],
+)  # fmt: skip
+def test_what_sizes_give_away(missing: list[str], sizes: dict[str, tuple[Shape, Shape]], cause: str, word: str) -> None:
+    [found] = explain(said(missing, []) + lines_of(sizes)).causes
+    assert found.cause == cause and word in found.detail
+
+
+def test_one_name_of_a_teacher_makes_no_teacher() -> None:
+    assert explain(said(PARTS, front("teacher."))).causes[0].cause == "training_container"
+    others = [f"layer{number}.odd" for number in range(9)]
+    assert explain(said(PARTS, ["teacher.odd", *others])).causes[0].cause == "different_model"
+
+
+def test_the_likeliest_of_several_entries_is_named() -> None:
+    for boxes, box in ((["net", "state_dict"], "state_dict"), (["net", "model"], "model"), (["net", "params"], "net")):
+        assert f"under '{box}'" in explain(said(PARTS, ["epoch", *boxes])).causes[0].detail
 
 
 def test_other_numbers_are_no_other_names() -> None:

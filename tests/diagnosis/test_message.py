@@ -54,6 +54,8 @@ def test_all_that_a_whole_message_says() -> None:
         # as Python prints a list, and as a quotation ends
         (CLASS + "missing keys: ['a.w', 'b.w']", True),
         (CLASS + "missing keys: ['a.w', 'b.w'", False),
+        (CLASS + "missing keys: {'a.w'}", True),
+        (CLASS + "(missing keys: 'a.w')", True),
         (f"`{CLASS}{MISSING}`", True),
     ],
 )
