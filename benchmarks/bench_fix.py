@@ -2,8 +2,8 @@
 
 `dav2 fix`, the whole process from its start to its end (write, fsync, proof, fingerprint), stands beside `cp`, `sync`,
 `cmp` and `sha256sum` of as many bytes. `load_model` and a first depth map stand beside the well-known snippet
-(construct, load, rename, `load_state_dict`) and the same depth map, each in a fresh process, imports not counted. All in
-turns, after one round that counts for nothing; figures are medians and their ratios. With --before, the `dav2 fix` of
+(construct, load, rename, `load_state_dict`) and the same depth map, each in a fresh process, imports not counted. All
+in turns, after one round that counts for nothing; figures are medians and their ratios. With --before, the `dav2 fix` of
 another checkout takes its turns, too.
 
     python benchmarks/bench_fix.py [--folder FOR_THE_BIG_FILE] [--rounds 5] [--before OLDER_CHECKOUT]
@@ -95,8 +95,8 @@ def rows(found: dict[str, Run], weights: float) -> list[Row]:
             f"the snippet: {snippet.peak / weights:.2f} times, {snippet.peak:.0f} MB (ours {ours.peak:.0f} MB)"),
     ]  # fmt: skip
     if old:
-        made.append(Row("dav2 fix, beside an older one", "at most", 0.5, "times the time", fixed.seconds / old.seconds,
-                        f"the older one: {old.seconds:.2f} s, {old.peak:.0f} MB (ours {fixed.peak:.0f} MB)"))  # fmt: skip
+        made.append(Row("dav2 fix, beside an older one", "at most", 0.5, "of its time", fixed.seconds / old.seconds,
+                        f"its own: {old.seconds:.2f} s, {old.peak:.0f} MB (ours {fixed.peak:.0f} MB)"))  # fmt: skip
     if little and little_old:
         made.append(Row("dav2 fix of 36 MB, beside an older one", "at least", 5, "times faster",
                         little_old.seconds / little.seconds,
