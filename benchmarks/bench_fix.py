@@ -2,9 +2,10 @@
 
 `dav2 fix`, the whole process from its start to its end (write, fsync, proof, fingerprint), stands beside `cp`, `sync`,
 `cmp` and `sha256sum` of as many bytes. `load_model` and a first depth map stand beside the well-known snippet
-(construct, load, rename, `load_state_dict`) and the same depth map, each in a fresh process, imports not counted. All
-in turns, after one round that counts for nothing; figures are medians and their ratios. With --before, the `dav2 fix` of
-another checkout takes its turns, too.
+(construct, load, rename, `load_state_dict`) and the same depth map, each in a fresh process, imports not counted.
+
+All take turns, after one round that counts for nothing; figures are medians and their ratios. With --before, the
+`dav2 fix` of another checkout takes its turns, too.
 
     python benchmarks/bench_fix.py [--folder FOR_THE_BIG_FILE] [--rounds 5] [--before OLDER_CHECKOUT]
 """

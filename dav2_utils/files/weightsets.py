@@ -8,7 +8,7 @@ names decides here but the content: a dictionary with named tensors in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ DEEPEST = 6  # dictionaries within each other
 MOST_ENTRIES = 1_000_000  # looked at; a ViT-L training file with AdamW state has 2,000
 LONGEST_NAME = 10_000  # characters in the name of a tensor, or of what it lies in
 DEEPEST_MODULE = 100  # modules within each other
+_A_NAME = 200  # characters; a name of 1,000 counts as five entries more
 MOST_IN_TUPLE = 100  # entries looked at in a tuple or list at the top
 
 # Entries that hold tensors and are no weights: what an optimizer remembers, random states, values of a loss.
@@ -78,7 +79,7 @@ def find_sets(
         found = [weights for weights in found if _is_model(weights)]
     for weights in found:
         weights.note = weights.note or _note(weights, value)
-    return found, dict(_beside(value, {weights.path: weights for weights in found}, ()))
+    return found, dict(_Search(info).beside(value, found))
 
 
 def _is_model(weights: WeightSet) -> bool:
@@ -92,9 +93,10 @@ class _Search:
         self.info = info
         self.left = MOST_ENTRIES
 
-    def spend(self, entries: int, path: tuple[str, ...] = ()) -> None:
-        """Pay for `entries` entries, each of which may get a name that begins with `path`."""
-        self.left -= 10 + entries * (1 + sum(map(len, path)) // 200)
+    def spend(self, entries: int, path: tuple[str, ...] = (), names: Iterable[Any] = ()) -> None:
+        """Pay for `entries` entries, those called `names` among them, each given out under `path` and its own name."""
+        longer = sum(min(len(name), LONGEST_NAME) // _A_NAME for name in names if isinstance(name, str))
+        self.left -= longer + (10 + entries * (1 + sum(map(len, path)) // _A_NAME) if entries else 0)
         if self.left < 0:
             raise TooMuch(f"it refers to itself so often that it has more than {MOST_ENTRIES:,} entries")
 
@@ -113,8 +115,7 @@ class _Search:
         if "param_groups" in entries and "state" in entries:  # an optimizer
             return
         here = {name: info for name, entry in entries.items() if isinstance(name, str) and (info := self.info(entry))}
-        for name in here:
-            _checked(name)
+        self.spend(0, names=map(_checked, here))
         if here and all(info.dtype == "uint8" and len(info.shape) == 1 for info in here.values()):
             here = {}  # states of random generators
         inner = [
@@ -135,7 +136,8 @@ class _Search:
             raise TooMuch(f"its modules lie more than {DEEPEST_MODULE} deep within each other")
         parts = [mapping(state.get(part)) or {} for part in ("_parameters", "_buffers", "_modules")]
         passing = _passing(state)
-        self.spend(sum(map(len, parts)) + len(passing), path)
+        for names in (*parts, passing):
+            self.spend(len(names), path, names)
         for part in parts[:2]:
             for name, value in part.items():
                 if (info := self.info(value)) and name not in passing:
@@ -143,6 +145,25 @@ class _Search:
         for name, inner in parts[2].items():
             if (deeper := module_state(inner)) and isinstance(name, str):
                 self.gather(deeper, (*path, _checked(name)), table)
+
+    def beside(self, root: Any, sets: list[WeightSet]) -> Iterator[tuple[str, Any]]:
+        """Name and description of every entry on the way to `sets` that is none of them."""
+        tables = {weights.path: weights.table for weights in sets}
+        on_the_way = {path[:depth] for path in tables for depth in range(len(path) + 1)}
+
+        def below(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+            entries = mapping(value) or {}
+            self.spend(len(entries), path, entries)
+            for name, entry in entries.items():
+                if name in tables.get(path, ()):
+                    continue
+                place = (*path, str(name)[:LONGEST_NAME] if isinstance(name, (str, int)) else "?")
+                if place not in on_the_way:
+                    yield ".".join(place), describe(entry)
+                elif place not in tables:
+                    yield from below(entry, place)
+
+        return below(root, ())
 
 
 def _checked(name: str) -> str:
@@ -159,27 +180,15 @@ def _passing(state: dict[Any, Any]) -> set[str]:
     return {name for name in names if isinstance(name, str)} if isinstance(names, list) and len(names) < 1000 else set()
 
 
-def mapping(value: Any) -> dict[Any, Any] | None:
+def mapping(value: Any) -> Mapping[Any, Any] | None:
     """`value` as a dictionary: one itself, or an object of somebody's own class with entries in it."""
-    return value.items if isinstance(value, Made) else value if isinstance(value, dict) else None
+    return value.items if isinstance(value, Made) else value if isinstance(value, Mapping) else None
 
 
 def module_state(value: Any) -> dict[Any, Any] | None:
     """The attributes of a pickled nn.Module, None for anything else."""
     state = value.state if isinstance(value, Made) else None
     return state if isinstance(state, dict) and "_parameters" in state and "_modules" in state else None
-
-
-def _beside(value: Any, sets: dict[tuple[str, ...], WeightSet], path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    entries = mapping(value) or {}
-    for name, entry in entries.items():
-        place = (*path, str(name)[:LONGEST_NAME] if isinstance(name, (str, int)) else "?")
-        if path in sets and name in sets[path].table:
-            continue
-        if any(found[: len(place)] == place for found in sets):
-            yield from () if place in sets else _beside(entry, sets, place)
-        else:
-            yield ".".join(place), describe(entry)
 
 
 def describe(value: Any) -> Any:

@@ -93,7 +93,8 @@ def clean_state_dict(model: nn.Module) -> StateDict:
     state = model.state_dict()
     mapping = {name: _without(name, sites) for name in state if name not in counters}
     if len(set(mapping.values())) < len(mapping):
-        twice = [name for name in mapping if list(mapping.values()).count(mapping[name]) > 1]
+        taken = Counter(mapping.values())
+        twice = [name for name in mapping if taken[mapping[name]] > 1]
         raise CheckpointError(f"Two tensors would get one name: {', '.join(twice[:4])}", do="Unwrap the model first")
     result = renamed(state, mapping)
     for name, tensor in result.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 from ..files.archives import data_start
@@ -106,13 +106,24 @@ def _push(text: str) -> bytes:
     return b"X" + struct.pack("<I", len(encoded)) + encoded
 
 
-def module_paths(mapping: Mapping[str, str]) -> dict[str, str]:
-    """Old module path -> new module path, as the names of the tensors in the modules moved."""
-    paths: dict[str, str] = {}
+Place = tuple[list[str], int]  # the components of a name, and how many of them are a module's path
+
+
+def _marks(parts: Sequence[str]) -> list[int]:
+    """A hash for each beginning of a path, the empty one first: the beginnings themselves would fill gigabytes."""
+    marks = [0]
+    for part in parts:
+        marks.append(hash((marks[-1], part)))
+    return marks
+
+
+def module_paths(mapping: Mapping[str, str]) -> dict[int, Place]:
+    """Mark of an old module path -> new module path, as the names of the tensors in the modules moved."""
+    paths: dict[int, Place] = {}
     for old, new in mapping.items():
         before, after = old.split("."), new.split(".")
-        i, j = len(before) - 1, len(after) - 1
-        paths[".".join(before[:i])] = ".".join(after[:j])
+        marks, i, j = _marks(before), len(before) - 1, len(after) - 1
+        paths[marks[i]] = after, j
         while i > 0:
             if j > 0 and before[i - 1] == after[j - 1]:
                 i, j = i - 1, j - 1
@@ -121,14 +132,14 @@ def module_paths(mapping: Mapping[str, str]) -> dict[str, str]:
             else:
                 j -= 1  # a component that came
                 continue
-            paths.setdefault(".".join(before[:i]), ".".join(after[:j]))
+            paths.setdefault(marks[i], (after, j))
     return paths
 
 
-def moved_path(path: str, paths: Mapping[str, str]) -> str:
+def moved_path(path: str, paths: Mapping[int, Place]) -> str:
     """The new place of a module; one without tensors moves with the nearest module around it."""
-    known, rest = path, ""
-    while known and known not in paths:
-        known, _, last = known.rpartition(".")
-        rest = f"{last}.{rest}" if rest else last
-    return ".".join(filter(None, (paths.get(known, known), rest)))
+    parts = path.split(".") if path else []
+    marks = _marks(parts)
+    known = next((k for k in range(len(parts), 0, -1) if marks[k] in paths), 0)
+    after, j = paths.get(marks[known], ([], 0))
+    return ".".join([*after[:j], *parts[known:]])
