@@ -18,9 +18,9 @@ PACKAGE = Path(dav2_utils.__file__).parent
 # A wing imports only from wings above it in this list, a room only from rooms of its own wing that stand before it.
 WINGS = {
     "ground": "_version texts errors keys wrappers encoders environment",
-    "files": "placeholders stack opcodes pickles archives unreadable formats weightsets checkpoint",
+    "files": "placeholders rebuilding stack opcodes pickles archives torchzip unreadable formats weightsets checkpoint",
     "diagnosis": "message words names sizes parts signs causes difference report diagnose explain keytable",
-    "repair": "writing stripping reading fixing batch",
+    "repair": "writing stripping taking reading fixing batch",
     # everything above this line needs the standard library alone to be imported
     "depth": "opencv scores dinov2 model hub pictures",
     "weights": "loading saving",

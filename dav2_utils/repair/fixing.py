@@ -16,7 +16,7 @@ from ..errors import AlreadyThere, CheckpointError, NotACheckpoint, PathError, W
 from ..files.checkpoint import Checkpoint, human, inspect_file
 from ..files.unreadable import SUFFIXES
 from ..texts import printable
-from .reading import as_seen, facts_path, read_facts, read_set, read_tensors, tensors_in, walk
+from .reading import as_seen, facts_path, read_facts, read_set, read_tensors, require_dense, tensors_in, walk
 from .stripping import StateDict, compact, renamed
 from .writing import (
     fingerprint,
@@ -225,6 +225,8 @@ def _write(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish, facts: dict[st
     path = diagnosis.path
     if wish.keep_training_state:
         content = read_tensors(opened)
+        for name, tensor in tensors_in(content):
+            require_dense(tensor, name)
         state = renamed(as_seen(walk(content, path), opened, path), diagnosis.rename)
         whole = _put(content, path, state)
     else:
@@ -251,7 +253,7 @@ def prove(written: Path, whole: Any, state: StateDict, path: tuple[str, ...] = (
     Raises `WriteError` when anything differs.
     """
     again = inspect_file(written)
-    back = read_tensors(again)
+    back = read_tensors(again, mmap=os.name != "nt")  # nobody else knows the name of this file yet
     pairs = list(zip(tensors_in(whole), tensors_in(back), strict=True)) if again.format != "safetensors" else [
         ((name, tensor), (name, back[name])) for name, tensor in state.items()
     ]  # fmt: skip
@@ -272,4 +274,5 @@ def _put(content: Any, path: tuple[str, ...], state: StateDict) -> Any:
         return type(content)(
             _put(value, path[1:], state) if str(place) == path[0] else value for place, value in enumerate(content)
         )
-    return {name: _put(content[name], path[1:], state) if str(name) == path[0] else content[name] for name in content}
+    # by name, not by what a key looks like: 1 and "1" are two
+    return {name: _put(content[name], path[1:], state) if name == path[0] else content[name] for name in content}

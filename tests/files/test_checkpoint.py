@@ -357,6 +357,7 @@ def test_a_storage_of_impossible_size(size: bytes, tmp_path: Path) -> None:
     storage = b"(U\7storagectorch\nFloatStorage\nU\x010U\3cpu" + size + b"tQ"
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("a/data.pkl", b"\x80\x02}U\x08a.weight" + storage + b"s.")
+        archive.writestr("a/version", b"3\n")
     assert "no size" in str(refused(tmp_path / "a.pth"))
 
 
@@ -478,7 +479,7 @@ def test_a_directory_that_contradicts_the_archive(tmp_path: Path) -> None:
     ("mark", "offset", "change", "words"),
     [
         (b"PK\1\2", 0, b"PK\7\7", "its directory is damaged"),
-        (b"PK\1\2", 10, b"\x0e\0", "packed in a way that torch does not write"),
+        (b"PK\1\2", 10, b"\x0e\0", "packed in a way that torch does not read"),
         (b"PK\3\4", 0, b"PK\7\7", "is not where the directory says"),
         (b"PK\1\2", 28, b"\xff\xff", "its directory is damaged"),
     ],
