@@ -13,6 +13,7 @@ from ..encoders import ENCODERS, infer_encoder, table_for
 from ..errors import AmbiguousSets, CheckpointError, NotACheckpoint, NoWeights, PrefixError
 from ..files.checkpoint import Checkpoint, inspect_file
 from ..files.checkpoint import select as choose
+from ..files.placeholders import extra
 from ..files.weightsets import WeightSet
 from ..keys import Table, TensorInfo
 from ..wrappers import WRAPPERS, bare, rename_map, wrappers_in
@@ -87,7 +88,8 @@ def _open(source: Any) -> Checkpoint:
             f"There are no named tensors in this {type(source).__name__}",
             "a path, a state dict, a module or a checkpoint",
         )
-    others = {str(name): type(value).__name__ for name, value in state.items() if not _is_tensor(value)}
+    others = {str(name): type(value).__name__ for name, value in state.items()
+              if not _is_tensor(value) and not extra(str(name))}  # fmt: skip
     return Checkpoint.in_memory(sets, {name: kind for name, kind in others.items() if name not in _tops(sets)})
 
 
@@ -104,8 +106,10 @@ def _sets_in(state: Mapping[Any, Any], path: tuple[str, ...] = ()) -> list[Weigh
     tensors = {str(name): value for name, value in state.items() if _is_tensor(value)}
     if tensors:
         table = {
-            name: TensorInfo(tuple(map(int, value.shape)), str(value.dtype).removeprefix("torch."))
-            for name, value in tensors.items()
+            str(name): extra(str(name))
+            or TensorInfo(tuple(map(int, value.shape)), str(value.dtype).removeprefix("torch."))
+            for name, value in state.items()
+            if str(name) in tensors or extra(str(name))
         }
         return [WeightSet(path, table)]
     inner = [(name, value) for name, value in state.items() if isinstance(value, Mapping)]
@@ -146,6 +150,8 @@ def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None
     """What stands between the file and the chosen set of weights: objects that are code, and containers."""
     others = ", ".join(list(opened.other_entries)[:6])
     strange = f"the pickle names {', '.join(opened.globals[:4])}{', ...' if len(opened.globals) > 4 else ''}"
+    if opened.beyond and not opened.globals:
+        strange = "it is written in a pickle protocol of which torch.load(weights_only=True) does not know everything"
     readable = opened.format == "torch-zip" and not chosen.elsewhere
     do = _TAKEN_OUT if readable else _OPEN_ONCE
     if chosen.elsewhere.endswith(_SLICED):
@@ -153,13 +159,13 @@ def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None
         result.causes.append(cause("sharded_model", chosen.elsewhere.rpartition(".")[2], seen))
     elif chosen.module:
         result.causes.append(cause("whole_model", chosen.module, strange, do, readable))
-    elif opened.globals:
+    elif opened.globals or opened.beyond:
         result.causes.append(cause("refused_pickle", ", ".join(opened.globals[:2]), strange, do, readable))
     if chosen.path:
         where = f"the tensors are inside {' > '.join(map(repr, chosen.path))}{others and ', beside ' + others}"
         result.causes.append(cause("training_container", " > ".join(chosen.path), where, "", True))
-    if chosen.path or opened.globals:
-        result.steps.append(Step("unwrap", path=chosen.path))
+    if chosen.path or opened.globals or opened.beyond or (opened.other_entries and opened.format != "memory"):
+        result.steps.append(Step("unwrap", path=chosen.path))  # load_state_dict takes nothing but what belongs to it
 
 
 def _prefixes(result: Diagnosis, table: Table) -> None:

@@ -163,16 +163,21 @@ def read_record(file: BinaryIO, record: Record, limit: int, checked: bool = True
     return bytes(content)
 
 
+def require_readable(record: Record) -> None:
+    """Raises `ArchiveError` for a record that torch does not read, whatever is in it."""
+    if record.flags & (_ENCRYPTED | _PATCH | _STRONGLY):
+        raise ArchiveError(f"its record {record.shown} is encrypted")
+    if record.method not in (0, 8):
+        raise ArchiveError(f"its record {record.shown} is packed in a way that torch does not read")
+
+
 def read_into(file: BinaryIO, record: Record, target: memoryview, checked: bool = True) -> None:
     """The bytes of one record, unpacked, into `target`, which has room for exactly those.
 
     Raises `ArchiveError` where there are more or fewer of them than that, or, if `checked`, others than the record's
     checksum speaks of.
     """
-    if record.flags & (_ENCRYPTED | _PATCH | _STRONGLY):
-        raise ArchiveError(f"its record {record.shown} is encrypted")
-    if record.method not in (0, 8):
-        raise ArchiveError(f"its record {record.shown} is packed in a way that torch does not read")
+    require_readable(record)
     file.seek(data_start(file, record))
     there, sum_ = (_stored if record.method == 0 else _inflated)(file, record, target)
     if there != record.size:

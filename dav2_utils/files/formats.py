@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ..errors import ArchiveError, PathError, PickleError
 from ..keys import BYTES_PER_ELEMENT, Table, TensorInfo
+from .archives import require_readable
 from .pickles import Pickle, read_pickle
 from .placeholders import MOST_DIMENSIONS
 from .torchzip import TorchZip
@@ -112,6 +113,7 @@ def _check_storages(pickle: Pickle, archive: TorchZip) -> None:
             needed = f"{storage.bytes:,}" if storage.bytes is not None else "some"
             raise ArchiveError(f"storage {storage.key[:40]!r} should have {needed} bytes, and {there:,} are there",
                                record is None or there < (storage.bytes or 0))  # fmt: skip
+        require_readable(record)
 
 
 def _read_bare_pickle(path: Path, file: BinaryIO, size: int) -> Content:
@@ -165,6 +167,7 @@ def _read_safetensors(path: Path, file: BinaryIO, size: int, length: int) -> Con
         facts = header.pop("__metadata__", None) or {}
         if not all(isinstance(fact, str) for fact in facts.values()):
             raise TypeError("a fact in it is no text")
+        "".join((*header, *facts, *facts.values())).encode()  # half a character, as JSON can write one, is none
         table, needed = _check_header(header)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(path, f"It begins like a safetensors file, but its header is damaged: {error}", False) from error

@@ -65,10 +65,14 @@ def _untyped(storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks
 
 
 def _as_usual(dtype: str, grad: Any = False, hooks: Any = Ordered(), bits: Any = None, *more: Any) -> bool:  # noqa: B008
-    """Whether nothing but the bytes makes the tensor: no sign to turn (`bits`), no hooks, nothing torch refuses."""
-    may_learn = "float" in dtype or "complex" in dtype
+    """Whether nothing but the bytes makes the tensor: no sign to turn (`bits`), no hooks. Raises `BadTensor` for what
+    torch refuses."""
+    if grad is True and "float" not in dtype and "complex" not in dtype:
+        raise BadTensor(f"a tensor of {dtype} that shall learn")
+    if isinstance(bits, dict) and "conj" in bits and "complex" not in dtype:
+        raise BadTensor(f"a conjugated tensor of {dtype}")
     hooked = not isinstance(hooks, Ordered) or hooks
-    return type(grad) is bool and (may_learn or not grad) and not hooked and not bits and not more
+    return type(grad) is bool and not hooked and not bits and not more
 
 
 def _quantised(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor:

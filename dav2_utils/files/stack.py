@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import PickleError
+from ..errors import BadTensor, PickleError
 from .placeholders import Global, Made, Storage, Tensor, put_into, referred
 from .rebuilding import REBUILD
 
@@ -93,6 +93,8 @@ class Machine:
         if isinstance(found, Storage):
             first = self.storages.setdefault(found.key, found)
             # torch keeps the first one for all, but not where that is empty, or the key once a number and once text
+            if first.bytes == 0 and found.bytes:
+                raise BadTensor(f"storage {found.key[:40]!r} in two sizes")
             first.plain = first.plain and found.plain and (first.bytes, first.dtype) == (found.bytes, found.dtype)
             found = first
         return found

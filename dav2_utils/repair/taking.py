@@ -151,7 +151,7 @@ def _from_safetensors(
     for name, info in weights.table.items():
         kind = getattr(torch, info.dtype, None)
         if kind is None or (info.elements and not info.bytes):
-            raise CheckpointError(f"{name!r} is stored as {info.dtype}, which torch {torch.__version__} has no tensors for",
+            raise CheckpointError(f"{name!r} is stored as {info.dtype}, for which torch has no tensors",
                                   do="Convert it with the program that wrote it")  # fmt: skip
         storage = _mapped(opened, at, info.bytes) if mmap and info.bytes else _filled(info.bytes, _reader(file, at))
         found[name] = torch.empty(0, dtype=kind).set_(storage, 0, info.shape, _strides(info.shape))

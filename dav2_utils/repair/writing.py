@@ -203,8 +203,8 @@ def _utf8(text: str) -> str:
 
 
 def dtype_of(tensor: torch.Tensor) -> str:
-    """torch's short name for the dtype: `float32`."""
-    return str(tensor.dtype).removeprefix("torch.")
+    """torch's short name for the dtype: `float32`; of what is no tensor (an `_extra_state`) the type's."""
+    return str(getattr(tensor, "dtype", type(tensor).__name__)).removeprefix("torch.")
 
 
 def raw(tensor: torch.Tensor) -> Iterator[memoryview]:
@@ -234,6 +234,8 @@ def fingerprint(tensors: Tensors) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
+        if not hasattr(tensor, "untyped_storage"):  # an `_extra_state`
+            continue
         sizes = ",".join(map(str, tensor.shape))
         digest.update(f"{name}\0{dtype_of(tensor)}\0{sizes}\0".encode("utf-8", "surrogatepass"))
         for chunk in raw(tensor):

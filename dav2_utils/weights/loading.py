@@ -39,8 +39,7 @@ def load_model(
     for a metric model) taken from the facts saved with the weights, unless given. `dtype`: of the parameters,
     float32 without one. The weights are read into memory of their own, once, so the file may be overwritten, moved or
     deleted afterwards. With `mmap` they stay in the file instead, as long as the model lives on the CPU in the file's
-    own dtype: nothing is read before it is used, no checksum is looked at, and whoever writes to the file changes the
-    model or ends the process (SIGBUS).
+    own dtype: no checksum is looked at, and whoever writes to the file changes the model or ends the process (SIGBUS).
 
     Nothing is loaded in part: raises `DoesNotFit` when anything is missing, unexpected or of another shape, and
     `CheckpointError` when the file cannot be read. Warns when the facts in the file speak against the arguments.
@@ -57,6 +56,7 @@ def load_model(
     depth = max_depth if max_depth is not None else facts.get("max_depth", official_depth)
     _warn(facts, found.encoder, depth)
     state = _state(found, opened, mmap)
+    kind = dtype or torch.float32
     with torch.device("meta"):  # shapes alone: no memory, no random numbers
         model = DepthAnythingV2(
             found.target or "",
@@ -64,7 +64,6 @@ def load_model(
             use_clstoken=any(".readout_projects." in name for name in state),
             max_depth=depth,
         )
-    kind = dtype or torch.float32
     state.update({name: tensor.to(kind) for name, tensor in state.items() if tensor.is_floating_point()})
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(True).to(device).eval()

@@ -297,7 +297,7 @@ def test_names_that_climb_out_of_the_folder(tmp_path: Path) -> None:
     assert list(inspect_file(path).table) == ["../../a.weight"]
     with zipfile.ZipFile(path, "a") as new:
         new.writestr("/tmp/outside", b"x")
-    with pytest.raises(NotACheckpoint, match="torch.load refuses it, as its record '/tmp/outside' lies outside"):
+    with pytest.raises(NotACheckpoint, match="its record '/tmp/outside' lies outside"):
         inspect_file(path)
     assert sorted(tmp_path.rglob("*")) == before
     climbing = tmp_path / "c.pth"
