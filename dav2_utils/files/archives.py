@@ -66,7 +66,7 @@ def read_directory(file: BinaryIO, size: int) -> dict[str, Record]:
     for _ in range(count):
         try:
             record, at = _entry(data, at)
-        except (struct.error, IndexError) as error:
+        except (struct.error, UnicodeDecodeError) as error:
             raise ArchiveError("its directory is damaged") from error
         if record.name.lower() in names:  # torch looks them up without regard to case
             raise ArchiveError(f"it has two records called {record.shown}")
@@ -127,7 +127,7 @@ def _entry(data: bytes, at: int) -> tuple[Record, int]:
     flags, method, crc, packed, size, start = fields[5], fields[6], fields[9], fields[10], fields[11], fields[18]
     lengths = fields[12:15]  # of the name, the extra fields, the comment
     at += _ENTRY.size
-    name = data[at : at + lengths[0]].decode("utf-8", "backslashreplace")
+    name = data[at : at + lengths[0]].decode("utf-8")
     extra = data[at + lengths[0] : at + lengths[0] + lengths[1]]
     if at + sum(lengths) > len(data) or "\0" in name:
         raise struct.error("an entry reaches past the end, or its name ends before its end")

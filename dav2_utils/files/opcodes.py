@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import BadTensor
 from .placeholders import Made, Ordered, Tensor, as_dict
 from .stack import Machine
 
@@ -97,7 +98,7 @@ def _build(machine: Machine) -> None:
     elif isinstance(target, Ordered):
         target.state.update(state if isinstance(state, dict) else {})
     elif isinstance(target, Tensor):
-        target.as_usual = False  # it may have been given other numbers
+        raise BadTensor("a tensor that is given other numbers after it was made, as torch writes none")
 
 
 def _append(machine: Machine) -> None:
@@ -111,7 +112,7 @@ def _setitem(machine: Machine) -> None:
 
 
 def _global(machine: Machine) -> None:
-    machine.named(machine.line(), machine.line())
+    machine.named(machine.line("strict"), machine.line("strict"))
 
 
 def _stack_global(machine: Machine) -> None:

@@ -45,12 +45,12 @@ class Machine:
     def unsigned(self, size: int) -> int:
         return int.from_bytes(self.take(size), "little")
 
-    def line(self) -> str:
+    def line(self, errors: str = "backslashreplace") -> str:
         end = self.data.find(b"\n", self.at, self.at + LONGEST_LINE)
         if end < 0:
             raise PickleError("a line does not end", cut=len(self.data) - self.at < LONGEST_LINE)
         text, self.at = self.data[self.at : end], end + 1
-        return text.decode("utf-8", "backslashreplace").rstrip("\r")
+        return text.decode("utf-8", errors).rstrip("\r")
 
     def mark(self) -> None:
         self.marks.append(len(self.stack))

@@ -195,7 +195,9 @@ def test_finds_the_weights_of_every_layout(name: str, tmp_path: Path) -> None:
             entry = value
             for part in weights_set.path:
                 entry = entry[int(part) if isinstance(entry, (list, tuple)) else part]
-            assert weights_set.table == table_by_torch({n: t for n, t in entry.items() if isinstance(t, torch.Tensor)})
+            expected_table = table_by_torch({n: t for n, t in entry.items() if isinstance(t, torch.Tensor)})
+            assert {n: info for n, info in weights_set.table.items() if "_extra" not in n} == expected_table
+            assert set(weights_set.table) - set(expected_table) == {n for n in entry if n == "b._extra_state"}
         for weights_set in found.sets:
             assert weights_set.name not in found.other_entries
         json.dumps(found.to_dict(keys=True), allow_nan=False)
