@@ -63,12 +63,15 @@ def compact(state: StateDict) -> StateDict:
     torch.save writes whole storages; tensors that share one still do, unless most of it belonged to none of them.
     """
     needed: Counter[int] = Counter()
-    for tensor in state.values():
+    kinds: dict[int, torch.dtype] = {}
+    tensors = {name: value for name, value in state.items() if hasattr(value, "untyped_storage")}  # not _extra_state
+    for tensor in tensors.values():
         needed[tensor.untyped_storage().data_ptr()] += tensor.nbytes
-    for name, tensor in state.items():
+    for name, tensor in tensors.items():
         storage = tensor.untyped_storage()
         large = storage.nbytes() > 2 * needed[storage.data_ptr()] + 4096
-        state[name] = tensor.detach().clone() if large else tensor.detach()
+        other = kinds.setdefault(storage.data_ptr(), tensor.dtype) != tensor.dtype  # torch.save refuses such a pair
+        state[name] = tensor.detach().clone() if large or other else tensor.detach()
     return state
 
 
