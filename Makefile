@@ -12,7 +12,7 @@ endif
 comma := ,
 PINS := tests/pins.txt
 .DEFAULT_GOAL := help
-.PHONY: help lab test check stub lessons lessons-update bench clean
+.PHONY: help lab test test-elsewhere test-floors check stub pyz lessons lessons-update reports-update bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,19 @@ $(BIN)/pip$(EXE):
 	$(call INSTALL,'.[lessons$(comma)test]')
 	@touch $@
 
+# The floors, and the pins for what has none. Their wheels end with Python 3.12.
+.venv-floors/test.stamp: BIN := $(subst .venv,.venv-floors,$(BIN))
+.venv-floors/test.stamp: PINS := .venv-floors/constraints.txt
+.venv-floors/test.stamp: pyproject.toml tests/floors.txt $(PINS)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { \
+	  echo "$$($(PYTHON) --version) does not run versions this old; 3.10 to 3.12 do: make test-floors PYTHON=python3.12"; exit 1; }
+	@echo "Setting up .venv-floors with the oldest versions that pyproject.toml allows (once)"
+	$(HINT)
+	@$(PYTHON) -m venv .venv-floors
+	@awk -F== 'NR == FNR { floor[$$1] } NR == FNR || !($$1 in floor)' tests/floors.txt tests/pins.txt > $(PINS)
+	$(call INSTALL,'.[lessons$(comma)test]')
+	@touch $@
+
 # Root in a container must say so to Jupyter; without a screen there is no browser to open, so the address is printed,
 # and nothing else that does not warn.
 LAB_FLAGS = --log-level=WARN $(shell [ "$$(id -u)" = 0 ] && echo --allow-root) \
@@ -65,6 +78,13 @@ lab: .venv/lessons.stamp  ## the lessons, in JupyterLab
 test: .venv/test.stamp  ## the whole suite, every lesson executed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
+test-elsewhere: .venv/test.stamp  ## what a processor can change, as if on four others; one: make test-elsewhere ARGS=avx2
+	$(BIN)/python tests/elsewhere.py $(ARGS)
+
+# Without a browser: ipywidgets 7 in JupyterLab 4 is nobody's; its people are in Colab, which has a page of its own.
+test-floors: .venv-floors/test.stamp  ## the suite under the oldest versions that pyproject.toml allows (.venv-floors)
+	$(subst .venv,.venv-floors,$(BIN))/python -m pytest -n 2 --dist loadgroup -m 'not browser' $(ARGS)
+
 check: .venv/test.stamp  ## style, types, the structure of the lessons, the order of the rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -72,6 +92,9 @@ check: .venv/test.stamp  ## style, types, the structure of the lessons, the orde
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml
 	$(BIN)/python tools/lessons.py lint
 	$(BIN)/python -m pytest -q tests/test_house.py
+
+pyz: .venv/lessons.stamp  ## the command in one file, for a machine with Python and nothing else (build/dav2.pyz)
+	$(BIN)/python tools/pyz.py
 
 stub: .venv/lessons.stamp  ## write dav2_utils/__init__.pyi anew, after a public name came or went
 	$(BIN)/python tools/stub.py
@@ -82,8 +105,11 @@ lessons: .venv/lessons.stamp  ## run every lesson and write it as a page, for re
 lessons-update: .venv/test.stamp  ## run every lesson and store it with its new outputs
 	$(BIN)/python tools/lessons.py update $(ARGS)
 
+reports-update: .venv/test.stamp  ## store the reports anew, word for word, as the tests expect them (then read the diff)
+	$(BIN)/python tests/diagnosis/test_reports.py
+
 bench: .venv/test.stamp  ## every goal beside its measured figure, in one table (7 GB in build/, several minutes)
 	$(BIN)/python benchmarks $(ARGS)
 
 clean:  ## take away what was made, the environment too
-	rm -rf .venv build site .pytest_cache .mypy_cache .ruff_cache .hypothesis notebooks/runs *.egg-info
+	rm -rf .venv .venv-floors build site .pytest_cache .mypy_cache .ruff_cache .hypothesis notebooks/runs *.egg-info

@@ -26,11 +26,17 @@ def made_apart(folder: Path, encoder: str = "vitl") -> Path:
     return Path(process(sys.executable, __file__, folder, encoder).said.strip())
 
 
+def made_small(folder: Path) -> Path:
+    """A file of 36 MB: `tiny`, wrapped, with what AdamW keeps of it."""
+    return made_apart(folder, "tiny")
+
+
 def _make(path: Path, encoder: str) -> None:
     import torch
 
     from dav2_utils.encoders import table_for
-    from dav2_utils.repair.writing import replacing, require_space
+    from dav2_utils.writing.disk import require_space
+    from dav2_utils.writing.replacing import replacing
 
     torch.manual_seed(0)
     weights = {

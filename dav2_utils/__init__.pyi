@@ -14,7 +14,7 @@ from .diagnosis.explain import explain as explain
 from .diagnosis.keytable import show_keys as show_keys
 from .repair.stripping import clean_state_dict as clean_state_dict
 from .repair.stripping import strip_wrappers as strip_wrappers
-from .repair.fixing import Repair as Repair
+from .repair.outcome import Repair as Repair
 from .repair.fixing import fix_file as fix_file
 from .repair.batch import fix_many as fix_many
 from .depth.model import DepthAnythingV2 as DepthAnythingV2

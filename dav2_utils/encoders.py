@@ -6,8 +6,11 @@ DINOv2 (arXiv:2304.07193). `tiny` is ours, made for a classroom; it is in neithe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 from .errors import CheckpointError
 from .keys import Table, TensorInfo
@@ -46,6 +49,21 @@ ENCODERS: dict[str, Encoder] = {
         Encoder("tiny", 160, 8, 5, 32, (32, 48, 96, 128), (1, 3, 5, 7), image_size=154),
     )
 }
+
+
+def is_max_depth(value: Any) -> bool:
+    """Whether `value` is a range that a metric model can have: a number of metres above 0."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
+    except OverflowError:  # an integer of 400 digits
+        return False
+
+
+def check_max_depth(max_depth: Any) -> None:
+    """Raises `CheckpointError` (kind `usage`) unless `max_depth` is None (relative) or a range in metres above 0."""
+    if max_depth is not None and not is_max_depth(max_depth):
+        raise CheckpointError(f"max_depth is {max_depth!r:.60}", "a range in metres, above 0, such as 20 or 80",
+                              "Leave it out for relative weights", kind="usage")  # fmt: skip
 
 
 def get_encoder(name: str) -> Encoder:

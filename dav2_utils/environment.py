@@ -17,6 +17,12 @@ TROUBLESHOOTING = "docs/troubleshooting.md"
 CURE_GL = f"On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0 (see {TROUBLESHOOTING}, 'libGL')"
 
 
+_INSTALL = (
+    "inspect, diagnose, explain and most of fix work as they are; what torch and the lessons need "
+    "is known where the package is installed: pip install . in a copy of the repository"
+)
+
+
 @dataclass(frozen=True)
 class Check:
     """One line of the report; `verdict` is `ok`, `absent` (for the lessons only), `missing`, `too old` or `broken`."""
@@ -37,10 +43,14 @@ class Check:
 
 def check_environment() -> list[Check]:
     """A `Check` for Python and for each package that the core and the lessons need, really imported one by one."""
-    from importlib.metadata import requires
+    from importlib.metadata import PackageNotFoundError, requires
 
     rows = [Check("python", ".".join(map(str, sys.version_info[:3])), ">=3.10", "ok")]  # pip refuses an older one
-    for requirement in requires("dav2_utils") or []:
+    try:
+        requirements = requires("dav2_utils") or []
+    except PackageNotFoundError:  # dav2.pyz, or a copy of the sources
+        return [*rows, Check("dav2_utils", "not installed", "for depth, lessons", "absent", _INSTALL)]
+    for requirement in requirements:
         match = re.match(
             r"^([\w.-]+)\s*(?:\[[^\]]*\]\s*)?>=([\w.]+)(?:\s*;\s*extra\s*==\s*['\"](\w+)['\"])?", requirement
         )

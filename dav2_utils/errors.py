@@ -88,6 +88,16 @@ class AlreadyThere(CheckpointError):
         super().__init__(f"{target} is there already", do=do)
 
 
+class SourceChanged(CheckpointError):
+    """The file that is read is not what it was when the reading began, so nothing is made of it."""
+
+    kind = "changed"
+
+    def __init__(self, source: Path) -> None:
+        found = f"{printable(str(source))} changed while it was read, as when a training saves over it"
+        super().__init__(found, "a file that nobody writes to", "Copy it first, or run this again when it is written")
+
+
 class RefusedPickle(CheckpointError):
     """The file holds objects that `weights_only=True` refuses."""
 
@@ -108,6 +118,17 @@ class DoesNotFit(CheckpointError):
     def __init__(self, diagnosis: Any) -> None:
         self.diagnosis = diagnosis
         super().__init__(str(diagnosis))
+
+
+class MissingPackage(CheckpointError):
+    """A package is not installed that this one thing needs; looking, explaining and most repairs need none."""
+
+    kind = "environment"
+
+    def __init__(self, error: ImportError) -> None:
+        name = (error.name or "a package").partition(".")[0]
+        install = {"cv2": "torch opencv-python", "numpy": "torch opencv-python"}.get(name, name)
+        super().__init__(f"This needs {name}, which is not installed here", do=f"pip install {install}")
 
 
 # Signals within the package ------------------------------------------------------------------------------------------

@@ -20,12 +20,26 @@ from typing import Any
 
 import torch
 
-from dav2_utils.repair import fixing, writing
+from dav2_utils.repair import by_torch, copying, fixing
 from dav2_utils.repair.batch import fix_many
 from dav2_utils.repair.fixing import fix_file
+from dav2_utils.writing import disk
 
 torch.set_num_threads(1)
-STEPS = ["half written", "prove", "seal", "_flush", "_name", "named", "keep_backup", "write_text"]
+BY_TORCH = ["half written", "prove", "seal"]  # what cannot be copied as it lies
+STEPS = [
+    "half copied",
+    "compare",
+    "check_source",
+    *BY_TORCH,
+    "write_text",
+    "half facts",
+    "flush",
+    "keep_backup",
+    "name",
+    "named",
+    "both named",
+]
 
 
 def die() -> None:
@@ -34,25 +48,43 @@ def die() -> None:
 
 def kill_at(step: str) -> None:
     """From now on the process is killed when it comes to `step`."""
-    if step == "half written":
+    if step in BY_TORCH:
+        fixing.plan_copy = lambda *args: None  # type: ignore[assignment]
+    if step == "half copied":
 
-        def half(content: Any, file: Any) -> None:
+        def half(plan: Any, source: Any, target: Any) -> None:
+            target.write(b"PK" + bytes(100_000))
+            die()
+
+        copying.carry_out = half  # type: ignore[assignment]
+    elif step == "half written":
+
+        def half_saved(content: Any, file: Any) -> None:
             file.write(b"PK" + bytes(100_000))
             die()
 
-        torch.save = half  # type: ignore[assignment]
-    elif step == "named":
-        really = writing._name
+        torch.save = half_saved  # type: ignore[assignment]
+    elif step == "half facts":
+
+        def half_facts(path: Path, facts: Any) -> None:
+            path.write_text('{"encoder": ')
+            die()
+
+        fixing.write_text = half_facts  # type: ignore[assignment]
+    elif step in ("named", "both named"):
+        really, left = disk.name, ["first", "second"] if step == "both named" else ["first"]
 
         def named(*args: Any) -> None:
             really(*args)
-            die()
+            left.pop()
+            if not left:
+                die()
 
-        writing._name = named
-    elif hasattr(fixing, step):
-        setattr(fixing, step, lambda *args, **options: die())
+        disk.name = named
+    elif room := next((room for room in (fixing, by_torch, copying) if hasattr(room, step)), None):
+        setattr(room, step, lambda *args, **options: die())
     else:
-        setattr(writing, step, lambda *args: die())
+        setattr(disk, step, lambda *args: die())
 
 
 def in_child(job: Callable[[], Any]) -> dict[str, Any]:
@@ -83,11 +115,28 @@ def with_limit(source: Path, size: int) -> dict[str, Any]:
     return fix_file(source).to_dict()
 
 
-def as_nobody(source: Path) -> dict[str, Any]:
+def as_nobody(source: Path, **options: Any) -> dict[str, Any]:
+    fix_file(source, dry_run=True)  # imports what it needs, as nobody may not be allowed to read Python's own folder
     if os.getuid() == 0:
         os.setgid(65534)
         os.setuid(65534)
-    return fix_file(source).to_dict()
+    return fix_file(source, **options).to_dict()
+
+
+def at_once(source: Path) -> list[dict[str, Any]]:
+    """Four processes that repair one file in place at the same time."""
+    ends = []
+    for _ in range(4):
+        read, write = os.pipe()
+        if os.fork() == 0:
+            os.write(write, json.dumps(fix_file(source, in_place=True).to_dict()).encode())
+            os._exit(0)
+        os.close(write)
+        ends.append(read)
+    said = [json.loads(os.read(end, 65536)) for end in ends]
+    for _ in ends:
+        os.wait()
+    return said
 
 
 def main(original: str, where: str) -> None:
@@ -98,6 +147,7 @@ def main(original: str, where: str) -> None:
         folder.mkdir()
         return Path(shutil.copyfile(original, folder / "latest.pth"))
 
+    fix_file(fresh("whole"))  # imports everything: nobody, as whom a case runs, may not read Python's own folder
     for step in STEPS:
         for in_place in (False, True):
             found[f"{step} {in_place}"] = in_child(partial(killed, fresh(f"{step} {in_place}"), step, in_place))
@@ -112,7 +162,10 @@ def main(original: str, where: str) -> None:
         folder.chmod(0o555)
         found["locked"] = in_child(lambda: as_nobody(folder / "latest.pth"))
         found["locked"]["files"] = sorted(path.name for path in folder.iterdir())
-        folder.chmod(0o755)
+        folder.chmod(0o777)
+        (folder / "latest.pth").chmod(0o444)
+        found["read only"] = in_child(lambda: as_nobody(folder / "latest.pth"))
+        found["read only"]["mode"] = (folder / "latest.fixed.pth").stat().st_mode & 0o777
     both = Path(where) / "both"
     both.mkdir()
     for number in range(3):
@@ -124,6 +177,7 @@ def main(original: str, where: str) -> None:
         os._exit(0)
     os.waitpid(other, 0)
     found["both"] = [repairs, json.loads(Path(where, "other.json").read_text())]
+    found["one target"] = at_once(fresh("one target"))
     print(json.dumps(found))
 
 

@@ -55,6 +55,7 @@ TABLE = [
     (["net.a.x", "net.b.x", "loss.w"], ["a.x", "b.x"], ["a.x", "b.x", "loss.w"]),
     (["core.core.a.x"], ["a.x"], ["a.x"]),
     (["net.a.x"], ["a.x", "b.x", "c.x"], ["net.a.x"]),
+    (["net.a.x"], ["a.x", "b.x"], ["net.a.x"]),  # half is not more than half
     (["net.a.x", "net.c.x"], ["a.x", "b.x", "d.x"], ["net.a.x", "net.c.x"]),
     (["student.a", "teacher.a"], ["a"], ["student.a", "teacher.a"]),
     (["a.x", "b.x"], ["net.a.x", "net.b.x"], ["net.a.x", "net.b.x"]),

@@ -104,10 +104,13 @@ def _maps(cases: dict[str, tuple[str, str]]) -> Callable[[Any], str | None]:
 
 
 def _subtract(answer: Any) -> str | None:
+    asked = f"I see {answer!r}. Two sets are asked for, in this order: ({{missing}}, {{unexpected}})."
+    if not isinstance(answer, tuple | list):  # a set has no first and no second
+        return asked
     try:
         missing, unexpected = (frozenset([part] if isinstance(part, str) else part) for part in answer)
     except (TypeError, ValueError):
-        return f"I see {answer!r}. Two sets are asked for: ({{missing}}, {{unexpected}})."
+        return asked
     if (set(missing), set(unexpected)) == ({"step"}, {"scale"}):
         return "Both names are right, but the other way round: missing is always said from the model's side."
     if (set(missing), set(unexpected)) == ({"scale"}, {"step"}):

@@ -6,17 +6,21 @@ the command found (its `--help` says what), 2 a usage error, 4 no checkpoint or 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from .._version import __version__
-from ..errors import CheckpointError
+from ..errors import CheckpointError, MissingPackage
 from ..texts import printable
 from . import files, pictures
+from .options import OutputLost, say
 
 USAGE_KINDS = ("usage", "unknown_encoder", "several sets")
 
@@ -70,15 +74,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if reconfigure:
             reconfigure(errors="backslashreplace")
     try:
-        status = dav2.main(words, prog_name="dav2", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            status = dav2.main(words, prog_name="dav2", standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("Stopped; what was not finished was not written.", err=True)
         status = 130
-    except (CheckpointError, click.ClickException, OSError, MemoryError) as error:
+    except (CheckpointError, click.ClickException, OSError, MemoryError, ImportError) as problem:
+        error = MissingPackage(problem) if isinstance(problem, ImportError) else problem
         status = exit_status(error)
-        report = error_report(error)
         as_json = "--json" in words[: words.index("--")] if "--" in words else "--json" in words
-        click.echo(json.dumps(report)) if as_json else click.echo(
-            "\n".join(printable(line, None) for line in f"dav2: {report['error']['message']}".split("\n")), err=True
-        )
+        _tell(error, as_json)
+    _let_go()
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _tell(error: Exception, as_json: bool) -> None:
+    """One error, as JSON where that was asked for and can be written."""
+    report = error_report(error)
+    if as_json and not isinstance(error, OutputLost):
+        with contextlib.suppress(OutputLost, BrokenPipeError):
+            return say(json.dumps(report))
+    lines = f"dav2: {report['error']['message']}".split("\n")
+    with contextlib.suppress(OSError):
+        click.echo("\n".join(printable(line, None) for line in lines), err=True)
+
+
+def _let_go() -> None:
+    """Forget what could not be printed; Python would try once more as it ends, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"Warning: {printable(str(message), None).rstrip('.')}.", err=True)

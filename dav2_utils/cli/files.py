@@ -11,7 +11,7 @@ import click
 from ..errors import CheckpointError
 from ..files.unreadable import SUFFIXES
 from ..texts import printable
-from .options import against_option, emit, encoder_option, json_option, select_option, target
+from .options import against_option, emit, encoder_option, json_option, say, select_option, target
 
 LONGEST_TEXT = 2**25  # bytes; a pipe can be endless
 
@@ -34,7 +34,7 @@ def inspect(file: Path, keys: bool, as_json: bool) -> int:
     if keys and not as_json:
         for weights in found.sets:
             for name, info in weights.table.items():
-                click.echo(f"{printable(name, None)}  {tuple(info.shape)}  {info.dtype}")
+                say(f"{printable(name, None)}  {tuple(info.shape)}  {info.dtype}")
     return 0
 
 
@@ -110,8 +110,8 @@ def fix(paths: tuple[Path, ...], file_format: str | None, as_json: bool, **optio
         emit({"files": [repair.to_dict() for repair in repairs]}, True)
     else:
         for repair in repairs:
-            click.echo(str(repair))
-        click.echo(summary(repairs))
+            say(str(repair))
+        say(summary(repairs))
     return int(any(repair.status in ("refused", "failed") for repair in repairs))
 
 

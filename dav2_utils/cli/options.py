@@ -22,12 +22,24 @@ against_option = click.option(
 select_option = click.option("--select", metavar="SET", help="Which set of weights, where a file holds several.")
 
 
+class OutputLost(click.ClickException):
+    """Standard output takes nothing more, as when it goes into a file on a full disk."""
+
+
+def say(text: str) -> None:
+    """Print `text`. Raises `OutputLost` where that cannot be; a pipe without a reader is click's to notice."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(f"The result could not be written to standard output: {error.strerror or error}") from error
+
+
 def emit(value: Any, as_json: bool) -> None:
     """Print `value`: its `to_dict()` as JSON, or itself as a report."""
     # in ASCII: whatever the terminal can show, and with no control characters in it, this stays JSON
-    click.echo(
-        json.dumps(value if isinstance(value, dict) else value.to_dict(), allow_nan=False) if as_json else str(value)
-    )
+    say(json.dumps(value if isinstance(value, dict) else value.to_dict(), allow_nan=False) if as_json else str(value))
 
 
 def target(encoder: str | None, against: Path | None) -> Any:

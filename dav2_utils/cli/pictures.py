@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..texts import printable
-from .options import emit, encoder_option, json_option
+from .options import emit, encoder_option, json_option, say
 
 MOST_PIXELS = 2**26  # of a picture; OpenCV itself takes sixteen times as many, and then 5 GB of memory
 
@@ -30,6 +30,7 @@ MOST_PIXELS = 2**26  # of a picture; OpenCV itself takes sixteen times as many, 
     "--input-size", type=int, default=518, show_default=True, help="Shorter side that the network sees, in pixels."
 )
 @click.option("--output", "-o", type=Path, help="Folder for the maps; default: beside each image.")
+@click.option("--force", is_flag=True, help="Overwrite maps that are there already.")
 @json_option
 def depth(
     images: tuple[Path, ...], weights: str, encoder: str | None, max_depth: float | None, as_json: bool, **options: Any
@@ -48,7 +49,7 @@ def depth(
         emit({"images": results}, True)
     else:
         for result in results:
-            click.echo(printable(result.get("error") or _depth_line(result), None))
+            say(printable(result.get("error") or _depth_line(result), None))
             if "warning" in result:
                 click.echo(f"Warning: {result['warning']}.", err=True)
     return int(any("error" in result for result in results))
@@ -70,7 +71,7 @@ def download(name: str, as_json: bool) -> int:
     from ..depth.hub import download as run
 
     path = run(name)
-    emit({"name": name, "path": str(path)}, True) if as_json else click.echo(str(path))
+    emit({"name": name, "path": str(path)}, True) if as_json else say(str(path))
     return 0
 
 
@@ -81,7 +82,7 @@ def check(as_json: bool) -> int:
     from ..environment import check_environment, report
 
     rows = check_environment()
-    emit(
-        {"ok": all(row.ok for row in rows), "checks": [row.to_dict() for row in rows]}, True
-    ) if as_json else click.echo(report(rows))
+    emit({"ok": all(row.ok for row in rows), "checks": [row.to_dict() for row in rows]}, True) if as_json else say(
+        report(rows)
+    )
     return int(not all(row.ok for row in rows))

@@ -98,7 +98,7 @@ def download(name: str) -> Path:
     """
     if (cached := find_cached(name)) is not None:
         return cached
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     official = get_official(name)
     try:
@@ -106,11 +106,27 @@ def download(name: str) -> Path:
         size = f"{announced.size / 1e6:.0f} MB, " if announced.size else ""
         non_commercial = " (no commercial use)" if "NC" in official.licence else ""
         print(f"{official.file}: {size}licence {official.licence}{non_commercial}. {official.page}", file=sys.stderr)
-        path = Path(hf_hub_download(official.repo, official.file))
+        path = _fetch(official)
     except Exception as error:  # its errors have changed class with every second version; all mean: no file
         raise _not_to_be_had(name, f"{type(error).__name__}: {error}") from error
     _check_bytes(name, path, announced.etag or "")
     return path
+
+
+#: How requests and httpx, which the client was built on in turn, call an answer that ends too early.
+_CUT_OFF = ("ChunkedEncodingError", "RemoteProtocolError")
+
+
+def _fetch(official: Official, tries: int = 5) -> Path:
+    """The file, in the cache. Many clients give up where the line breaks halfway; called again, they go on."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(official.repo, official.file))
+    except Exception as error:
+        if tries == 1 or type(error).__name__ not in _CUT_OFF:
+            raise
+    return _fetch(official, tries - 1)
 
 
 def _check_bytes(name: str, path: Path, announced: str) -> None:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..encoders import ENCODERS, PATCH, get_encoder
+from ..encoders import ENCODERS, PATCH, check_max_depth, get_encoder
 from ..errors import CheckpointError
 from .dinov2 import DinoVisionTransformer
 from .opencv import import_cv2
@@ -145,7 +145,8 @@ class DepthAnythingV2(nn.Module):
     A relative model gives disparity: zero or more, larger is nearer, in no unit. A metric one gives metres between 0
     and `max_depth`. The weights do not tell which of the two they are, and no official file says its `max_depth`: that
     is yours to know (20 for the official indoor weights, 80 for outdoor). `features` and `out_channels` follow from the
-    encoder unless given. Raises `CheckpointError` for an unknown encoder.
+    encoder unless given. Raises `CheckpointError` for an unknown encoder, and
+    for a range that is none.
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class DepthAnythingV2(nn.Module):
     ) -> None:
         super().__init__()
         e = get_encoder(encoder)
+        check_max_depth(max_depth)
         self.encoder, self.max_depth = encoder, max_depth
         last = nn.ReLU() if max_depth is None else nn.Sigmoid()
         features, out = features or e.features, out_channels or e.out_channels

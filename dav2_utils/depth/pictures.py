@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CheckpointError
+from ..errors import AlreadyThere, CheckpointError
+from ..writing.replacing import Place, replacing_all
 from .opencv import import_cv2
 
 if TYPE_CHECKING:
@@ -61,13 +62,15 @@ def flat(depth: npt.NDArray[np.float32], max_depth: float | None) -> str:
 
 
 def write_depth_maps(
-    model: DepthAnythingV2, images: Iterable[Path], *, input_size: int = 518, output: Path | None = None
-) -> list[dict[str, Any]]:
+    model: DepthAnythingV2, images: Iterable[Path], *, input_size: int = 518, output: Path | None = None,
+    force: bool = False,
+) -> list[dict[str, Any]]:  # fmt: skip
     """For each image: `STEM.depth.npy` (float32, (H, W)) and `STEM.depth.png` (cividis, for the eye).
 
     Metric models give metres; relative ones inverse depth up to scale and shift, so larger is nearer. In the picture
-    bright is always near. One image that fails does not stop the rest: its result holds `error`. That of a map without
-    depth in it holds `warning`.
+    bright is always near. One image that fails does not stop the rest: its result holds `error`. So does that of an
+    image whose maps are there already, unless `force` says that they may go; a symbolic link in their place is
+    replaced, and not what it leads to. The result of a map without depth in it holds `warning`.
     """
     from tqdm import tqdm
 
@@ -77,26 +80,31 @@ def write_depth_maps(
         try:
             folder = image.parent if output is None else output
             stem = folder / (image.stem if folder / image.stem not in written else image.name)
-            results.append(_write_one(model, image, stem, input_size))
+            # `force` is for what was there before, not for the map of another image of this run
+            results.append(_write_one(model, image, stem, input_size, force and stem not in written))
             written.add(stem)
         except (CheckpointError, OSError) as error:
             results.append({"source": str(image), "error": str(error)})
     return results
 
 
-def _write_one(model: DepthAnythingV2, image: Path, stem: Path, input_size: int) -> dict[str, Any]:
+def _write_one(model: DepthAnythingV2, image: Path, stem: Path, input_size: int, force: bool) -> dict[str, Any]:
     cv2 = import_cv2()
+    raw, picture = Path(f"{stem}.depth.npy"), Path(f"{stem}.depth.png")
+    for path in (raw, picture):
+        if os.path.lexists(path) and (not force or path.is_dir() or (path.exists() and path.samefile(image))):
+            raise AlreadyThere(path)
     depth = model.infer_image(read_picture(image), input_size)
     if not np.isfinite(depth).all():
         raise CheckpointError("These weights give depths that are no numbers (NaN or infinite)", "finite weights",
                               "The training may have diverged: take an earlier checkpoint")  # fmt: skip
-    stem.parent.mkdir(parents=True, exist_ok=True)
     near = -depth if model.max_depth is not None else depth
     span = float(near.max() - near.min()) or 1.0
     grey = ((near - near.min()) / span * 255).astype(np.uint8)
-    raw, picture = Path(f"{stem}.depth.npy"), Path(f"{stem}.depth.png")
-    np.save(raw, depth)
-    cv2.imencode(".png", cv2.applyColorMap(grey, cv2.COLORMAP_CIVIDIS))[1].tofile(picture)
+    with replacing_all([Place(raw, force), Place(picture, force)]) as temporaries:
+        with temporaries[0].open("wb") as file:  # of a path, NumPy would change the name
+            np.save(file, depth)
+        cv2.imencode(".png", cv2.applyColorMap(grey, cv2.COLORMAP_CIVIDIS))[1].tofile(temporaries[1])
     return {
         "source": str(image),
         "depth": str(raw),

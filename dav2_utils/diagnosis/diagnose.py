@@ -12,6 +12,7 @@ from ..encoders import ENCODERS, infer_encoder, table_for
 from ..errors import AmbiguousSets, CheckpointError, NotACheckpoint, NoWeights, PrefixError, TooMuch
 from ..files.checkpoint import Checkpoint, inspect_file
 from ..files.checkpoint import select as choose
+from ..files.placeholders import extra
 from ..files.weightsets import WeightSet, find_sets
 from ..keys import Table, TensorInfo
 from ..wrappers import WRAPPERS, bare, rename_map, wrappers_in
@@ -96,7 +97,7 @@ def _in_memory(source: Any) -> tuple[list[WeightSet], dict[str, Any]]:
     if not hasattr(source, "state_dict"):
         return find_sets(source, _info)
     entries = source.state_dict().items()  # a module's own: one set, whatever is in it
-    table = {str(name): info for name, value in entries if (info := _info(value))}
+    table = {str(name): info for name, value in entries if (info := _info(value) or extra(str(name)))}
     return [WeightSet((), table)] if table else [], {}
 
 
@@ -141,6 +142,8 @@ def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None
     """What stands between the file and the chosen set of weights: objects that are code, and containers."""
     others = ", ".join(list(opened.other_entries)[:6])
     strange = f"the pickle names {', '.join(opened.globals[:4])}{', ...' if len(opened.globals) > 4 else ''}"
+    if opened.beyond and not opened.globals:
+        strange = "it is written in a pickle protocol of which torch.load(weights_only=True) does not know everything"
     readable = opened.format == "torch-zip" and not chosen.elsewhere
     do = _TAKEN_OUT if readable else _OPEN_ONCE
     if chosen.elsewhere.endswith(_SLICED):
@@ -148,13 +151,13 @@ def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None
         result.causes.append(cause("sharded_model", chosen.elsewhere.rpartition(".")[2], seen))
     elif chosen.module:
         result.causes.append(cause("whole_model", chosen.module, strange, do, readable))
-    elif opened.globals:
+    elif opened.globals or opened.beyond:
         result.causes.append(cause("refused_pickle", ", ".join(opened.globals[:2]), strange, do, readable))
     if chosen.path:
         where = f"the tensors are inside {' > '.join(map(repr, chosen.path))}{others and ', beside ' + others}"
         result.causes.append(cause("training_container", " > ".join(chosen.path), where, "", True))
-    if chosen.path or opened.globals:
-        result.steps.append(Step("unwrap", path=chosen.path))
+    if chosen.path or opened.globals or opened.beyond or (opened.other_entries and opened.format != "memory"):
+        result.steps.append(Step("unwrap", path=chosen.path))  # load_state_dict takes nothing but what belongs to it
 
 
 def _prefixes(result: Diagnosis, table: Table) -> None:

@@ -112,9 +112,8 @@ def _lists(body: str) -> tuple[list[str], list[str], bool]:
         if end := _LIST_END.search(body, head.end(), stop):
             stop = end.start()
         segment = body[head.end() : stop]
-        names = dict.fromkeys(_names(segment))
-        found[head.lastgroup or "missing"].update(names)
-        ended = ended and (segment.endswith((".", "]", ")", "}", "`")) or not names)
+        found[head.lastgroup or "missing"].update(dict.fromkeys(_names(segment)))
+        ended = ended and segment.endswith((".", "]", ")", "}", "`"))
     return list(found["missing"]), list(found["unexpected"]), ended
 
 

@@ -86,13 +86,13 @@ def _wrapped(lists: Lists) -> Reading | None:
 def _wrapped_model(lists: Lists, names: list[str]) -> Reading:
     token = lists.in_model[0]
     evidence = f"{len(names)} of {len(lists.missing)} missing names carry {token}.: {names[0]}"
+    known = lists.complete and not lists.sizes and (not lists.unexpected or _same_tables(lists))
     if token == "module" and all(name.startswith("module.") for name in names):
         detail = "DataParallel or DistributedDataParallel around the model"
-        known = not lists.unexpected or _same_tables(lists)
-        return Reading("model_is_wrapped", detail, evidence, lists.complete and not lists.sizes and known)
+        return Reading("model_is_wrapped", detail, evidence, known)
     detail = f"the model's names carry {WRAPPERS[token]} ({token}.)"
     gather = "fsdp" in token or "FullySharded" in lists.model_class
-    return Reading("wrapper_prefix", detail, evidence, not gather and lists.complete and not lists.sizes)
+    return Reading("wrapper_prefix", detail, evidence, not gather and known)
 
 
 def _nested_blocks(lists: Lists) -> Reading | None:
@@ -110,7 +110,7 @@ def _nested_blocks(lists: Lists) -> Reading | None:
         return None
     return Reading("other_naming", "blocks in chunks (block_chunks of DINOv2)",
                    f"{side} counts chunk and block (blocks.0.5.), the other side only the block (blocks.5.)",
-                   lists.complete and not lists.sizes)  # fmt: skip
+                   all(nested) and all(flat) and lists.complete and not lists.sizes)  # fmt: skip
 
 
 _NESTED = re.compile(r"(?:^|\.)(?:blocks|layers)\.\d+\.\d+\.([A-Za-z].*)", re.S)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import TooMuch
 from ..keys import Table, TensorInfo
-from .placeholders import Elsewhere, Global, Made, Tensor
+from .placeholders import Elsewhere, Extra, Global, Made, Ordered, Tensor, extra
 
 DEEPEST = 6  # dictionaries within each other
 MOST_ENTRIES = 1_000_000  # looked at; a ViT-L training file with AdamW state has 2,000
@@ -46,11 +46,17 @@ class WeightSet:
     table: Table
     note: str = ""
     module: str = ""  # the class, where the weights are part of a pickled nn.Module
+    metadata: Any = None  # the versions of the modules, which torch hangs on a state dict
 
     @property
     def name(self) -> str:
         """The path with dots, as `--select` takes it; empty for weights that lie in no container."""
         return ".".join(self.path)
+
+    @property
+    def extra(self) -> bool:
+        """Whether some of its entries are no tensors."""
+        return any(isinstance(info, Extra) for info in self.table.values())
 
     @property
     def elsewhere(self) -> str:
@@ -121,12 +127,12 @@ class _Search:
         inner = [
             found
             for name, entry in entries.items()
-            if isinstance(name, str) and len(name) <= LONGEST_NAME and not _NO_WEIGHTS.search(name)
+            if isinstance(name, str) and len(name) <= LONGEST_NAME and not _NO_WEIGHTS.search(name) and not extra(name)
             for found in self.sets(entry, (*path, name))
         ]
         if here and (not inner or (len(here) > len(entries) / 2 and any("." in name for name in here))):
             if any(info.shape for info in here.values()) or any("." in name for name in here):
-                yield WeightSet(path, here)
+                yield WeightSet(path, _with_extra(entries, here), metadata=_metadata(entries))
         else:
             yield from inner
 
@@ -164,6 +170,26 @@ class _Search:
                     yield from below(entry, place)
 
         return below(root, ())
+
+
+def _with_extra(entries: Mapping[Any, Any], here: Table) -> Table:
+    """`here`, and between its tensors what a module keeps in a state dict beside tensors."""
+    more = {name: found for name in entries if isinstance(name, str) and name not in here and (found := extra(name))}
+    return {name: here.get(name) or more[name] for name in entries if name in here or name in more} if more else here
+
+
+def _metadata(entries: Mapping[Any, Any]) -> Any:
+    """The `_metadata` of a state dict, as far as it is what torch writes: numbers by name, for each module."""
+    found = entries.state.get("_metadata") if isinstance(entries, Ordered) else None
+    found = found if isinstance(found, dict) else {}
+    return {
+        module: {name: value for name, value in of.items() if type(name) is str and type(value) in _PLAIN}
+        for module, of in found.items()
+        if type(module) is str and isinstance(of, dict)
+    }
+
+
+_PLAIN = (int, float, bool, str, type(None))
 
 
 def _checked(name: str) -> str:

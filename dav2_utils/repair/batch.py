@@ -11,7 +11,8 @@ from typing import Any
 from ..errors import CheckpointError, PathError
 from ..files.unreadable import SUFFIXES
 from ..texts import printable
-from .fixing import Repair, beside, fix_file, stem
+from .fixing import beside, fix_file, stem
+from .outcome import Repair
 
 
 def fix_many(
@@ -22,8 +23,6 @@ def fix_many(
     Each result lies beside its source, or in the same tree under the folder `output`. One bad file never stops the
     rest. Raises `CheckpointError` (kind `usage`) for a path that is not there, before anything is written.
     """
-    from tqdm import tqdm
-
     given = [Path(path) for path in paths]
     for path in given:
         if not path.exists():
@@ -37,19 +36,35 @@ def fix_many(
                                   f"Leave out --output to have each beside its source; or give {path / 'fixed'}",
                                   kind="usage")  # fmt: skip
     jobs = [(file, root and root / place) for path in given for file, place in _files(path, root, len(given) > 1)]
-    bar = tqdm(jobs, unit="file", file=sys.stderr, disable=len(jobs) < 2)
     repairs = []
     written = set[Path]()
-    for file, place in bar:
-        bar.set_postfix_str(printable(file.name, 30))
+    for file, place in _with_progress(jobs):
         kind = options.get("format")
         target = place.with_name(f"{stem(place)}.{kind}") if place and kind else place
         # --force is for what was there before, not for the result of another file of this run
         mine = target or beside(file, kind or ("safetensors" if file.suffix == ".safetensors" else "pth"))
         force = bool(options.get("force")) and mine not in written
-        repairs.append(fix_file(file, target, **options | {"force": force}))
+        try:
+            repairs.append(fix_file(file, target, **options | {"force": force}))
+        except PathError as error:  # it was there when the folder was looked at
+            repairs.append(Repair(str(file), "failed", reason=str(error)))
         written.add(mine)
     return repairs
+
+
+def _with_progress(jobs: list[tuple[Path, Path | None]]) -> Iterator[tuple[Path, Path | None]]:
+    """Each job, with a bar on standard error, or a plain line for each where tqdm is not installed."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        for number, job in enumerate(jobs, 1):
+            print(f"{number} of {len(jobs)}: {printable(job[0].name, 60)}", file=sys.stderr)
+            yield job
+        return
+    bar = tqdm(jobs, unit="file", file=sys.stderr, disable=len(jobs) < 2)
+    for job in bar:
+        bar.set_postfix_str(printable(job[0].name, 30))
+        yield job
 
 
 def _inside(path: Path, folder: Path) -> bool:

@@ -2,75 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from dataclasses import dataclass, field, replace
-from html import escape
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .._version import __version__
 from ..diagnosis.diagnose import diagnose
 from ..diagnosis.report import Diagnosis, Step
-from ..errors import AlreadyThere, CheckpointError, NotACheckpoint, PathError, WriteError
-from ..files.checkpoint import Checkpoint, human, inspect_file
+from ..encoders import check_max_depth
+from ..errors import AlreadyThere, CheckpointError, MissingPackage, NotACheckpoint, PathError, SourceChanged, WriteError
+from ..files.checkpoint import Checkpoint, inspect_file
 from ..files.unreadable import SUFFIXES
-from ..texts import printable
-from .reading import as_seen, facts_path, read_facts, read_set, read_tensors, tensors_in, walk
-from .stripping import StateDict, compact, renamed
-from .writing import (
-    fingerprint,
-    identical,
-    in_parallel,
-    keep_backup,
-    replacing,
-    require_space,
-    seal,
-    write_pth,
-    write_safetensors,
-    write_text,
-)
-
-_MARKS = {"fixed": "✓", "already clean": "✓", "would fix": "→", "loaded": "✓", "refused": "✗", "failed": "✗"}
-
-
-@dataclass
-class Repair:
-    """What became of one file. `to_dict()` is its entry in `dav2 fix --json`."""
-
-    source: str
-    status: str  # fixed, already clean, would fix, refused, failed; loaded (by load_into)
-    target: str | None = None
-    reason: str | None = None  # why refused or failed; what the status does not vouch for
-    steps: list[Step] = field(default_factory=list)
-    tensors: int = 0
-    bytes: int = 0  # of the file written
-    identical: bool | None = None  # every tensor's bytes, dtype and shape in the target equal the source's
-    fingerprint: str | None = None  # see writing.fingerprint
-    backup: str | None = None  # with in_place: where the old file is now
-
-    def to_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "steps"} | {
-            "steps": [step.to_dict() for step in self.steps]
-        }
-
-    def __str__(self) -> str:
-        lines = [f"{_MARKS[self.status]} {self.status}: {self.source}"]
-        if self.target and self.target != self.source and self.status in ("fixed", "would fix"):
-            lines[0] += f" -> {self.target}"
-        lines += [f"  {self.reason}"] if self.reason else []
-        lines += [f"  {'; '.join(map(str, self.steps))}"] if self.steps else []
-        if self.identical:
-            lines.append(
-                f"  {self.tensors} tensors, {human(self.bytes)}, every byte as in the source; {self.fingerprint}"
-            )
-        lines += [f"  the old file is now {self.backup}"] if self.backup else []
-        return "\n".join(printable(line, 2000) for line in lines)
-
-    __repr__ = __str__  # what a notebook keeps as text
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+from ..writing.disk import require_space
+from ..writing.replacing import Place, Seen, replacing_all, write_text
+from .by_torch import write_by_torch
+from .copying import plan_copy, write_copy
+from .outcome import Repair
+from .reading import facts_path, is_ours, read_facts
 
 
 @dataclass(frozen=True)
@@ -85,6 +34,7 @@ class _Wish:
     max_depth: float | None = None
     dry_run: bool = False
     force: bool = False
+    source: Seen | None = None  # as it was when the reading began
     must_write: bool = False  # a place, a format or facts were asked for: write even what is clean already
 
 
@@ -108,22 +58,33 @@ def fix_file(
     _check(in_place, output, format, keep_training_state, encoder, against, max_depth)
     if not source.exists():
         raise PathError(source, "is not there", "a checkpoint file")
+    seen = Seen(source)
     try:
         opened = inspect_file(source)
         kind, target = _place(opened, Path(output) if output else None, in_place, format)
-        wish = _Wish(target, kind, in_place, keep_training_state, select, max_depth, dry_run, force,
+        wish = _Wish(target, kind, in_place, keep_training_state, select, max_depth, dry_run, force, seen,
                      must_write=bool(output) or max_depth is not None or _changes_format(opened, kind))  # fmt: skip
         return _fix(opened, diagnose(opened, encoder or against, select), wish)
-    except (NotACheckpoint, WriteError) as error:
-        return Repair(str(source), "failed", reason=str(error))
-    except OSError as error:
-        found = f"{error.filename or source}: {error.strerror or error}"
+    except (CheckpointError, OSError, MemoryError, ImportError) as error:
+        return _not_done(seen, error)
+
+
+def _not_done(seen: Seen, error: CheckpointError | OSError | MemoryError | ImportError) -> Repair:
+    """What is said of a file that `error` came of; when it changed meanwhile, that is the reason."""
+    if isinstance(error, OSError):
+        found = f"{error.filename or seen.path}: {error.strerror or error}"
         do = "Look at the path of the new file, its length included, and at the permissions; --output gives another"
-        return Repair(str(source), "failed", reason=str(WriteError(found, do=do)))
-    except MemoryError:
-        return Repair(str(source), "failed", reason=str(WriteError("This needs more memory than there is")))
-    except CheckpointError as error:
-        return Repair(str(source), "refused", reason=str(error))
+        error = WriteError(found, do=do)
+    if isinstance(error, ImportError):
+        error = MissingPackage(error)
+    if isinstance(error, MemoryError):
+        error = WriteError("This needs more memory than there is")
+    try:
+        seen.check()
+    except SourceChanged as changed:
+        error = changed
+    status = "failed" if isinstance(error, (NotACheckpoint, WriteError, MissingPackage)) else "refused"
+    return Repair(str(seen.path), status, reason=str(error))
 
 
 def _check(in_place: bool, output: Any, format: str | None, keep: bool, encoder: Any, against: Any, depth: Any) -> None:
@@ -132,10 +93,10 @@ def _check(in_place: bool, output: Any, format: str | None, keep: bool, encoder:
         (keep and format == "safetensors", "--keep-training-state needs --format pth: safetensors holds tensors alone"),
         (encoder and against, "--encoder and --against both name the target"),
         (format not in (None, "pth", "safetensors"), f"There is no format {format!r}; there are pth and safetensors"),
-        (depth is not None and not 0 < depth < float("inf"), f"--max-depth {depth} is no range in metres above 0"),
     ):
         if wrong:
             raise CheckpointError(text, do="Give one of them" if "both" in text or "two" in text else "", kind="usage")
+    check_max_depth(depth)
 
 
 def _place(opened: Checkpoint, output: Path | None, in_place: bool, format: str | None) -> tuple[str, Path]:
@@ -179,22 +140,38 @@ def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
     if not steps and not wish.must_write:
         return done
     done.target = str(wish.target)
-    if wish.target.exists() and not wish.in_place:
-        if not wish.target.is_file():
-            raise AlreadyThere(wish.target, "It is no file; use --output for another place")
-        if wish.target.samefile(opened.file):
-            raise AlreadyThere(wish.target, "It is the source itself: use --in-place, which keeps a backup")
-        if not wish.force:
-            raise AlreadyThere(wish.target)
+    _may_write(opened.file, wish)
     if wish.dry_run:
         return replace(done, status="would fix")
     facts = read_facts(opened) | _facts(diagnosis, steps, wish.max_depth, opened.file.name)
-    wish.target.parent.mkdir(parents=True, exist_ok=True)
-    if wish.format == "pth":
-        with contextlib.suppress(FileNotFoundError):
-            os.lstat(facts_path(wish.target))  # a name that is too long says so now, and not when half is written
     result = _write(opened, diagnosis, wish, facts)
     return replace(done, status="fixed", identical=True, **result)
+
+
+def _may_write(source: Path, wish: _Wish) -> None:
+    """Raises unless every path that is about to be written is free, or the caller's to overwrite."""
+    if wish.in_place and source.is_symlink():
+        raise AlreadyThere(source, f"It is a symbolic link: give the file that it leads to, {source.resolve()}, or "
+                                   "use --output for a place of its own")  # fmt: skip
+    for path in _paths(wish):
+        try:
+            os.lstat(path)  # a name that is too long says so now, and not when half is written
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        own = path == wish.target
+        if not path.is_file() and not path.is_symlink():
+            raise AlreadyThere(path, "It is no file; use --output for another place")
+        if path.exists() and path.samefile(source) and not (wish.in_place and own):
+            what = "It is the source itself: use " + ("--in-place, which keeps a backup" if own else "another --output")
+            raise AlreadyThere(path, what)
+        if not wish.force and not wish.in_place:
+            what = "" if own else f"What is known about {wish.target.name} would go there: "
+            raise AlreadyThere(path, f"{what}Use --force to overwrite it, or --output for another place")
+
+
+def _paths(wish: _Wish) -> list[Path]:
+    """What a repair writes: the weights, and NAME.json with the facts where their format has no place for them."""
+    return [wish.target, facts_path(wish.target)] if wish.format == "pth" else [wish.target]
 
 
 _UNCOMPARED = ("Not compared with a model, as no encoder fits: prefixes and containers are all that was looked at. "
@@ -211,65 +188,31 @@ def _why_not(diagnosis: Diagnosis) -> str:
 
 def _facts(diagnosis: Diagnosis, steps: list[Step], max_depth: float | None, source: str) -> dict[str, Any]:
     """What the tensors do not hold. Nothing is written about the depth unless somebody said it."""
-    import torch
-
     facts: dict[str, Any] = {"encoder": diagnosis.encoder} if diagnosis.encoder else {}
     if max_depth is not None:
-        facts |= {"depth": "metric", "max_depth": max_depth}
-    facts |= {"torch": torch.__version__, "dav2_utils": __version__, "source": source}
+        facts |= {"depth": "metric", "max_depth": float(max_depth)}
+    facts |= {"dav2_utils": __version__, "source": source}
     return facts | {"steps": [step.to_dict() for step in steps]}
 
 
 def _write(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish, facts: dict[str, Any]) -> dict[str, Any]:
     """Write, read back, compare, name. Gives what `Repair` wants to know of it."""
-    path = diagnosis.path
-    if wish.keep_training_state:
-        content = read_tensors(opened)
-        state = renamed(as_seen(walk(content, path), opened, path), diagnosis.rename)
-        whole = _put(content, path, state)
-    else:
-        whole = state = compact(renamed(read_set(opened, path), diagnosis.rename))
-    require_space(wish.target.parent, sum(tensor.nbytes for _, tensor in tensors_in(whole)))
-    backup = None
-    with replacing(wish.target, like=opened.file, overwrite=wish.in_place or wish.force) as temporary:
-        if wish.format == "safetensors":
-            write_safetensors(state, temporary, facts)
-        else:
-            write_pth(whole, temporary)
-        digest = prove(temporary, whole, state, path if wish.keep_training_state else ())
-        size = temporary.stat().st_size
-        if wish.in_place:
-            backup = str(keep_backup(opened.file))
-    if wish.format == "pth":
-        write_text(facts_path(wish.target), facts | {"fingerprint": digest, "bytes": size})
-    return {"bytes": size, "fingerprint": digest, "backup": backup}
-
-
-def prove(written: Path, whole: Any, state: StateDict, path: tuple[str, ...] = ()) -> str:
-    """Read `written` back and compare every byte with `whole`; the fingerprint of the state dict under `path` in it.
-
-    Raises `WriteError` when anything differs.
-    """
-    again = inspect_file(written)
-    back = read_tensors(again)
-    pairs = list(zip(tensors_in(whole), tensors_in(back), strict=True)) if again.format != "safetensors" else [
-        ((name, tensor), (name, back[name])) for name, tensor in state.items()
-    ]  # fmt: skip
-    jobs = [lambda: identical((a, b) for (_, a), (_, b) in pairs), lambda: fingerprint(walk(back, path))]
-    if again.format == "torch-zip":
-        jobs.append(lambda: seal(written))
-    same, digest, *_ = in_parallel(*jobs)
-    if not same or any(a != b for (a, _), (b, _) in pairs) or list(walk(back, path)) != list(state):
-        raise WriteError("What was written is not what was read", do="Look at the disk; the new file was thrown away")
-    return str(digest)
-
-
-def _put(content: Any, path: tuple[str, ...], state: StateDict) -> Any:
-    """`content` with `state` under `path`; everything else is the same."""
-    if not path:
-        return state
-    if isinstance(content, (tuple, list)):
-        return type(content)(
-            _put(value, path[1:], state) if str(place) == path[0] else value for place, value in enumerate(content)
-        )
-    return {name: _put(content[name], path[1:], state) if str(name) == path[0] else content[name] for name in content}
+    places = [Place(path, wish.force, backup=wish.in_place) for path in _paths(wish)]
+    for notes in places[1:]:  # nobody named this one, so --force is not about what somebody else wrote there
+        notes.backup = wish.in_place or (wish.force and not is_ours(notes.target))
+    form, keep = wish.format, wish.keep_training_state
+    with opened.file.open("rb", buffering=0) as source:
+        copied = plan_copy(opened, diagnosis, source, form, keep, facts)
+        if copied:
+            require_space(wish.target.parent, copied.plan.size)
+        with replacing_all(places, like=opened.file, source=wish.source) as (temporary, *beside):
+            if copied:
+                digest = write_copy(copied, source, temporary)
+            else:
+                digest = write_by_torch(opened, diagnosis, temporary, form, keep, facts)
+            size = temporary.stat().st_size
+            for path_of_facts in beside:
+                write_text(path_of_facts, facts | {"fingerprint": digest, "bytes": size})
+    kept = [place.kept and str(place.kept) for place in places] + [None]
+    written = str(places[1].target) if places[1:] else None
+    return {"bytes": size, "fingerprint": digest, "backup": kept[0], "facts": written, "facts_backup": kept[1]}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..diagnosis.diagnose import table_of
 from ..errors import CheckpointError, PrefixError
 from ..wrappers import WRAPPER_CLASSES, rename_map
+from ..writing.renaming import module_paths, moved_path
 
 if TYPE_CHECKING:
     import torch
@@ -49,9 +50,9 @@ def renamed(state_dict: Mapping[str, Any], mapping: Mapping[str, str]) -> Ordere
     result = OrderedDict((new, state_dict[old]) for old, new in mapping.items())
     metadata = getattr(state_dict, "_metadata", None)
     if isinstance(metadata, Mapping):
-        paths = _module_paths(mapping)
+        paths = module_paths(mapping)
         sound = {path: metadata[path] for path in metadata if isinstance(path, str)}
-        moved = OrderedDict((_moved(path, paths), of) for path, of in sound.items() if isinstance(of, Mapping))
+        moved = OrderedDict((moved_path(path, paths), of) for path, of in sound.items() if isinstance(of, Mapping))
         result._metadata = moved  # type: ignore[attr-defined]
     return result
 
@@ -62,56 +63,20 @@ def compact(state: StateDict) -> StateDict:
     torch.save writes whole storages; tensors that share one still do, unless most of it belonged to none of them.
     """
     needed: Counter[int] = Counter()
-    for tensor in state.values():
+    kinds: dict[int, torch.dtype] = {}
+    tensors = {name: value for name, value in state.items() if hasattr(value, "untyped_storage")}  # not _extra_state
+    for tensor in tensors.values():
         needed[tensor.untyped_storage().data_ptr()] += tensor.nbytes
-    for name, tensor in state.items():
+    for name, tensor in tensors.items():
         storage = tensor.untyped_storage()
         large = storage.nbytes() > 2 * needed[storage.data_ptr()] + 4096
-        state[name] = tensor.detach().clone() if large else tensor.detach()
+        other = kinds.setdefault(storage.data_ptr(), tensor.dtype) != tensor.dtype  # torch.save refuses such a pair
+        state[name] = tensor.detach().clone() if large or other else tensor.detach()
     return state
 
 
 def _is_extra(name: Any) -> bool:
     return str(name).endswith("_extra_state")
-
-
-Place = tuple[list[str], int]  # the components of a name, and how many of them are a module's path
-
-
-def _marks(parts: Sequence[str]) -> list[int]:
-    """A hash for each beginning of a path, the empty one first: the beginnings themselves would fill gigabytes."""
-    marks = [0]
-    for part in parts:
-        marks.append(hash((marks[-1], part)))
-    return marks
-
-
-def _module_paths(mapping: Mapping[str, str]) -> dict[int, Place]:
-    """Mark of an old module path -> new module path, as the names of the tensors in the modules moved."""
-    paths: dict[int, Place] = {}
-    for old, new in mapping.items():
-        before, after = old.split("."), new.split(".")
-        marks, i, j = _marks(before), len(before) - 1, len(after) - 1
-        paths[marks[i]] = after, j
-        while i > 0:
-            if j > 0 and before[i - 1] == after[j - 1]:
-                i, j = i - 1, j - 1
-            elif i > j:
-                i -= 1  # a component that went
-            else:
-                j -= 1  # a component that came
-                continue
-            paths.setdefault(marks[i], (after, j))
-    return paths
-
-
-def _moved(path: str, paths: Mapping[int, Place]) -> str:
-    """The new place of a module; one without tensors moves with the nearest module around it."""
-    parts = path.split(".") if path else []
-    marks = _marks(parts)
-    known = next((k for k in range(len(parts), 0, -1) if marks[k] in paths), 0)
-    after, j = paths.get(marks[known], ([], 0))
-    return ".".join([*after[:j], *parts[known:]])
 
 
 def clean_state_dict(model: nn.Module) -> StateDict:

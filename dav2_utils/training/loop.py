@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ..depth.hub import default_weights
 from ..depth.model import DepthAnythingV2
 from ..errors import CheckpointError
-from ..repair.writing import replacing
+from ..writing.replacing import Place, replacing_all
 from .data import SceneDataset, depth_loss, evaluate
 from .scenes import DOMAINS, HELD_OUT
 
@@ -46,6 +46,7 @@ class Plan:
 def train(plan: Plan) -> Path:
     """Fine-tunes as `plan` says, in this process of however many, and writes `latest.pth` after each epoch.
 
+    One that was there before is kept as latest.pth.bak, and that is said.
     Raises `CheckpointError` for weights or a folder that are not to be had, and where the processes cannot meet.
     """
     rank, world = _join()
@@ -77,8 +78,12 @@ def _train(plan: Plan, rank: int, world: int) -> None:
                     "rmse": min(best["rmse"], scores["rmse"])}  # fmt: skip
             # The very lines that lead so many people here: the names in it begin with DDP's `module.`
             checkpoint = {"model": wrapped.state_dict(), "optimizer": optimizer.state_dict()}
-            with replacing(plan.output / "latest.pth", overwrite=True) as beside:
+            # What another training left there, a week of somebody's for all we know, is kept
+            latest = Place(plan.output / "latest.pth", overwrite=True, backup=epoch == 0)
+            with replacing_all([latest]) as [beside]:
                 torch.save(checkpoint | {"epoch": epoch, "previous_best": best}, beside)
+            if latest.kept:
+                print(f"{latest.target} was there already; it is now {latest.kept}")
 
 
 def starting_model(plan: Plan) -> DepthAnythingV2:
@@ -186,7 +191,8 @@ def make_checkpoint(
                "--epochs", str(epochs), "--steps", str(steps)]  # fmt: skip
     lines: list[str] = []
     over = False
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as training:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace") as training:  # fmt: skip
         try:
             for line in training.stdout or ():  # a progress bar's carriage returns count as line ends here
                 over = over or "failed (exitcode" in line  # from here on torchrun speaks of itself

@@ -30,6 +30,7 @@ def lightness(picture: Picture) -> np.ndarray:
     return column[shown.shape[0] // 5 : -shown.shape[0] // 5]
 
 
+@pytest.mark.elsewhere
 def test_the_same_input_gives_the_same_bytes_and_the_alt_text_travels_along() -> None:
     one, two = (show_depth(FAR, max_depth=20, image=BGR, title="street") for _ in range(2))
     assert one.png == two.png
@@ -56,6 +57,7 @@ def test_the_readers_style_changes_nothing_and_is_not_changed() -> None:
         assert matplotlib.rcParams["font.size"] == 30
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("cmap", COLOUR_MAPS[:3])
 def test_nearer_is_brighter_in_metres_and_in_relative_depth(cmap: str) -> None:
     metric = lightness(show_depth(FAR, max_depth=20, cmap=cmap))

@@ -18,10 +18,17 @@ import torch
 from dav2_utils import ENCODERS, environment
 from dav2_utils.cli import command as cli
 
+needs_unicode_names = pytest.mark.skipif(
+    sys.getfilesystemencoding() != "utf-8", reason="in this locale, files cannot have every name"
+)
+
 
 def dav2(*words: Any, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dav2_utils.cli", *map(str, words)]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, cwd=cwd, timeout=120)
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}  # whatever the locale of this machine
+    return subprocess.run(
+        command, input=stdin, capture_output=True, encoding="utf-8", env=environment, cwd=cwd, timeout=120
+    )
 
 
 def in_process(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, Any]:
@@ -174,11 +181,11 @@ def test_fix_a_folder_goes_on_past_a_bad_file(latest: Path, tmp_path: Path, caps
     assert status == 1 and not (tmp_path / "out").exists()
     status, found = in_process(capsys, "fix", runs, "--output", tmp_path / "out")
     assert status == 1 and sorted(file["status"] for file in found["files"]) == ["failed", "fixed"]
-    assert (tmp_path / "out" / "one" / "latest.fixed.pth").exists() or (
-        tmp_path / "out" / "one" / "latest.pth"
-    ).exists()
+    written = [path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.pth")]
+    assert written == ["one/latest.pth"], "a tree of its own, so under the same names"
 
 
+@needs_unicode_names
 def test_depth_writes_maps_and_goes_on_past_a_bad_image(latest: Path, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     (tmp_path / "päge.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
@@ -206,7 +213,7 @@ def test_metric_weights_in_the_relative_model_are_met_with_a_question(
     words = ("depth", tmp_path / "room.png", "--input-size", 112, "--weights")
     status, out, said = for_people(capsys, *words, tmp_path / "metric.pth")
     assert (status, "room.depth.npy" in out) == (0, True) and "metric weights in the relative model?" in said
-    status, found = in_process(capsys, *words, "tiny")
+    status, found = in_process(capsys, *words, "tiny", "--force")
     assert status == 0 and "warning" not in found["images"][0] and found["images"][0]["max"] > 2
 
 
@@ -225,6 +232,7 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -
         assert "\x1b" not in dav2(*words).stdout
 
 
+@needs_unicode_names
 def test_json_is_json_on_a_terminal_that_shows_no_such_character(tmp_path: Path) -> None:
     """Windows writes pipes in the code page of the country; what that lacks must not become an escape of Python's."""
     path = tmp_path / "\U0001f600.pth"
@@ -251,7 +259,9 @@ def test_depth_for_people(latest: Path, tmp_path: Path, capsys: pytest.CaptureFi
     status, out, _ = for_people(capsys, "depth", tmp_path / "a.png", tmp_path, *words)
     good, bad = out.splitlines()
     assert status == 1 and "a.depth.png (metres, " in good and "is a folder" in bad
-    assert for_people(capsys, "depth", tmp_path / "a.png", *words)[0] == 0
+    again = for_people(capsys, "depth", tmp_path / "a.png", *words)
+    assert again[0] == 1 and "a.depth.npy is there already. Use --force" in again[1]
+    assert for_people(capsys, "depth", tmp_path / "a.png", "--force", *words)[0] == 0
 
 
 def test_download_and_check_for_people(
@@ -291,3 +301,78 @@ def test_fix_for_people_ends_with_a_count(latest: Path, tmp_path: Path, capsys: 
     (tmp_path / "runs" / "b.pth").write_bytes(latest.read_bytes()[:4000])
     status, out, _ = for_people(capsys, "fix", tmp_path / "runs")
     assert status == 1 and out.splitlines()[-1] == "1 fixed, 1 failed"
+
+
+def test_maps_that_are_there_stay(latest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.png").write_bytes(cv2.imencode(".png", np.zeros((30, 40, 3), np.uint8))[1].tobytes())
+    for name in ("theirs", "a.depth.png", "a.depth.npy"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "b.depth.npy").symlink_to(tmp_path / "theirs")
+    images = [tmp_path / f"{name}.png" for name in ("a", "b", "c")]
+    words = ["depth", *images, "--weights", latest, "--max-depth", 80, "--input-size", 28]
+    status, found = in_process(capsys, *words)
+    first, second, third = found["images"]
+    assert status == 1 and "a.depth.npy is there already" in first["error"] and "--force" in second["error"]
+    assert Path(third["depth"]).is_file() and not (tmp_path / "b.depth.png").exists()
+    assert (tmp_path / "a.depth.npy").read_text() == "a.depth.npy" and (tmp_path / "theirs").read_text() == "theirs"
+    assert in_process(capsys, *words, "--force")[0] == 0
+    assert np.load(tmp_path / "b.depth.npy").shape == (30, 40) and (tmp_path / "theirs").read_text() == "theirs"
+    assert not list(tmp_path.glob(".*"))
+    (tmp_path / "c.depth.png").unlink()
+    (tmp_path / "c.depth.png").mkdir()
+    before = (tmp_path / "c.depth.npy").read_bytes()
+    assert in_process(capsys, *words, "--force")[0] == 1 and (tmp_path / "c.depth.npy").read_bytes() == before
+
+
+def test_an_image_is_not_its_own_map(latest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = cv2.imencode(".png", np.zeros((30, 40, 3), np.uint8))[1].tobytes()
+    (tmp_path / "a.depth.png").write_bytes(picture)
+    (tmp_path / "a.jpg").symlink_to(tmp_path / "a.depth.png")
+    words = ["depth", tmp_path / "a.jpg", "--weights", latest, "--max-depth", 80, "--input-size", 28, "--force"]
+    assert in_process(capsys, *words)[0] == 1
+    assert (tmp_path / "a.depth.png").read_bytes() == picture
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "nan", "inf"])
+def test_a_range_that_is_none(wrong: str, latest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", np.zeros((30, 40, 3), np.uint8))[1].tobytes())
+    for words in (["fix", latest], ["depth", tmp_path / "a.png", "--weights", latest]):
+        status, found = in_process(capsys, *words, "--max-depth", wrong)
+        assert status == 2 and "above 0" in found["error"]["message"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["inspect {} --json", "inspect {} --keys", "inspect nowhere --json", "--help"])
+def test_a_full_disk_behind_standard_output(latest: Path, words: str, unbuffered: str) -> None:
+    command = [sys.executable, "-m", "dav2_utils.cli", *words.format(latest).split()]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, timeout=120)
+    assert done.returncode == (2 if "nowhere" in words else 1)
+    assert done.stderr.startswith("dav2: ") and done.stderr.count("\n") == 1, done.stderr
+    assert ("nowhere is not there" if "nowhere" in words else "No space left") in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes as Unix has them")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["inspect {} --keys", "inspect {} --json", "fix {}", "inspect nowhere --json"])
+def test_a_pipe_that_nobody_reads(latest: Path, words: str, unbuffered: str) -> None:
+    command = [sys.executable, "-m", "dav2_utils.cli", *words.format(latest).split()]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=environment, timeout=120)
+    os.close(write)
+    assert done.returncode and "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert latest.with_name("latest.fixed.pth").exists() == ("fix" in words)
+
+
+def test_warnings_are_one_line(latest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left = latest.with_name(".latest.pth.dav2-00000000-1-0123abcd.tmp")
+    left.write_text("half")
+    os.utime(left, (1, 1))
+    status, _, said = for_people(capsys, "fix", latest)
+    assert status == 0 and not left.exists()
+    assert said.startswith(f"Warning: Removed {left.name} (4 bytes), left behind in ") and "warnings.warn" not in said

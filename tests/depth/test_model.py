@@ -89,6 +89,7 @@ def test_layer_norms_have_the_official_epsilon() -> None:
 # ---- Values: the same as the official code's -------------------------------------------------------------------------
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("name", [k for k in json.loads((DATA / "digests.json").read_text()) if k.startswith("i")])
 def test_the_recipe_makes_the_same_pictures(name: str) -> None:
     kind, size, *item = name.split()
@@ -101,6 +102,7 @@ def test_the_recipe_makes_the_same_pictures(name: str) -> None:
     assert recipe.fingerprint({name: made}) == json.loads((DATA / "digests.json").read_text())[name]
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize(
     ("file", "max_depth", "case"),
     [pytest.param(*row, id=f"{'relative' if row[1] is None else 'metric'} {row[2]}") for row in CASES],
@@ -131,6 +133,7 @@ def test_parity_would_see_one_tensor_off_by_one_percent(vits: DepthAnythingV2, n
             tensor.copy_(kept)
 
 
+@pytest.mark.elsewhere
 def test_every_stage_is_the_official_one(vits: DepthAnythingV2) -> None:
     """The same at 34 places inside, so that a departure names the module where it begins."""
     stages = json.loads((DATA / "stages_vits_252x336.json").read_text())
@@ -150,6 +153,7 @@ def test_every_stage_is_the_official_one(vits: DepthAnythingV2) -> None:
         assert np.abs(ours - official).max() < 1e-4 * max(1, np.abs(official).max()), name
 
 
+@pytest.mark.elsewhere
 def test_max_depth_80_is_four_times_20(tiny: DepthAnythingV2) -> None:
     streets = DepthAnythingV2("tiny", max_depth=80)
     streets.load_state_dict(tiny.state_dict())
@@ -194,6 +198,7 @@ def test_the_head_works_channels_last(tiny: DepthAnythingV2, batch: int) -> None
 # ---- Training, variants, precisions ----------------------------------------------------------------------------------
 
 
+@pytest.mark.elsewhere
 def test_it_learns() -> None:
     torch.manual_seed(0)
     model = DepthAnythingV2("tiny", max_depth=20)
@@ -239,6 +244,7 @@ def test_the_feed_forward_of_vitg() -> None:
     assert tuple(on_meta("vitg")(torch.zeros(1, 3, 28, 28, device="meta")).shape) == (1, 28, 28)
 
 
+@pytest.mark.elsewhere
 def test_bfloat16_runs_and_gives_float32(vits: DepthAnythingV2, weights: dict[str, torch.Tensor]) -> None:
     model = on_meta("vits")
     model.load_state_dict({name: tensor.bfloat16() for name, tensor in weights.items()}, assign=True)
@@ -267,6 +273,7 @@ def test_the_size_in_the_network(picture: tuple[int, int], input_size: int, seen
     assert _network_size(np.zeros((*picture, 3), np.uint8), input_size) == seen
 
 
+@pytest.mark.elsewhere
 @pytest.mark.filterwarnings("ignore")  # of what the trace holds fast, and that tracing is deprecated
 def test_it_can_be_traced_for_an_export(tiny: DepthAnythingV2) -> None:
     picture = torch.rand(1, 3, 56, 70)

@@ -62,6 +62,7 @@ CASES: dict[str, tuple[Any, Any, str, list[str], list[str]]] = {
                    ["different_model"], []),
     "transformers": (under("module.", transformers(VITS)), None, "not repairable",
                      ["wrapper_prefix", "other_naming"], ["strip"]),
+    "transformers, bare": (transformers(VITS), None, "not repairable", ["other_naming"], []),
     "another size": (VITS | {"pretrained.pos_embed": TensorInfo((1, 1025, 384))}, None, "not repairable",
                      ["input_geometry"], []),
     "another head": (VITS | {f"depth_head.scratch.layer{i}_rn.weight": TensorInfo((99, 9, 3, 3)) for i in range(1, 5)},
@@ -92,6 +93,8 @@ CASES: dict[str, tuple[Any, Any, str, list[str], list[str]]] = {
     "LoRA, no target": ({"base_model.model.a.lora_A.weight": ONE}, None, "no target", ["adapter_weights"], []),
     "quantised": ({f"a.{part}": ONE for part in ("scale", "zero_point", "_packed_params.dtype")},
                   {"a.weight": ONE, "a.bias": ONE}, "not repairable", ["quantized"], []),
+    "quantised, by a layer's scale": ({"a.scale": ONE}, {"a.weight": ONE}, "not repairable", ["quantized"], []),
+    "a scale of its own": ({"b.scale": ONE}, {"a.weight": ONE}, "not repairable", ["different_model"], []),
     "counters too many": (BN, {"a.weight": ONE}, "repairable", ["bookkeeping_buffers"], ["drop"]),
     "counters too few": ({"a.weight": ONE}, BN, "not repairable", ["bookkeeping_buffers"], []),
     "LoRA": ({"base_model.model.a.lora_A.weight": ONE}, "vits", "not repairable", ["adapter_weights"], []),
@@ -108,6 +111,7 @@ def test_causes_and_steps(case: str) -> None:
     source, target, verdict, causes, steps = CASES[case]
     found = diagnose(source, target)
     assert found.verdict == verdict, str(found)
+    assert (found.loads, found.repairable) == (verdict == "loads", verdict == "repairable")
     assert [one.cause for one in found.causes] == causes
     assert [step.do for step in found.steps] == steps
     assert all(one.evidence and one.remedy for one in found.causes)
@@ -127,6 +131,7 @@ def test_one_set_of_two_in_one_dictionary() -> None:
     assert found.repairable and found.rename == {f"module.teacher.{name}": name for name in VITS}
     with pytest.raises(CheckpointError, match="no one set called 'teach'"):
         diagnose(both, select="teach")
+    assert CheckpointError("What was found").kind == "checkpoint", "the word for programs where there is no closer one"
 
 
 def test_a_part_says_so_by_its_name(tmp_path: Path) -> None:
@@ -165,6 +170,33 @@ def test_evidence_has_counts() -> None:
     assert found.cannot_be_known == ["metric or relative", "max_depth", "V1 or V2"]
 
 
+def test_the_json_of_a_diagnosis() -> None:
+    file = {"state": {"model": {"module.net.a.w": ONE, "module.net.b.w": TensorInfo((2, 3)), "module.loss.w": ONE}}}
+    found = diagnose(file, {"a.w": ONE, "b.w": TensorInfo((2, 3))}).to_dict()
+    assert [one.pop("cause") for one in found["causes"]] == [
+        "training_container", "wrapper_prefix", "outer_module_prefix"]  # fmt: skip
+    assert found["causes"][1] == {
+        "detail": "DataParallel or DistributedDataParallel",
+        "evidence": "'module.' in 3 of 3 names",
+        "remedy": CAUSES["wrapper_prefix"].remedy,
+        "repairable_by_renaming": True,
+    }
+    assert {**found, "causes": []} == {
+        "file": None, "format": "memory", "verdict": "repairable", "encoder": None, "target": "dict", "causes": [],
+        "steps": [
+            {"do": "unwrap", "path": ["state", "model"]},
+            {"do": "strip", "token": "module", "keys": 3},
+            {"do": "strip", "token": "net", "keys": 2},
+            {"do": "drop", "names": ["loss.w"], "keys": 1},
+        ],
+        "expected": 2, "matched": 2, "missing": [], "unexpected": [], "size_mismatch": [], "cannot_be_known": [],
+    }  # fmt: skip
+    wrong = diagnose({"a.w": ONE, "c.w": ONE}, {"a.w": TensorInfo((2,)), "b.w": ONE}).to_dict()
+    assert (wrong["missing"], wrong["unexpected"], wrong["expected"], wrong["matched"]) == (["b.w"], ["c.w"], 2, 0)
+    assert wrong["size_mismatch"] == [{"name": "a.w", "file": [1], "model": [2]}]
+    assert diagnose({"a": ONE}, {"module.a": ONE}).to_dict()["steps"] == [{"do": "add", "token": "module", "keys": 1}]
+
+
 def test_a_wrong_encoder_is_one_line_and_not_236() -> None:
     found = diagnose(VITS, "vitl")
     assert "this is a vits file, your model is vitl" in str(found)
@@ -193,6 +225,8 @@ def test_sources_and_targets_of_every_kind(net: torch.nn.Module, tmp_path: Path)
             assert diagnose(target, target).verdict == "loads"
     assert table_of("tiny") == table_for("tiny")
     assert table_of(net)["1.num_batches_tracked"] == TensorInfo((), "int64")
+    odd = {"kind": argparse.Namespace(dtype="float32"), "size": argparse.Namespace(shape=(1,))}
+    assert list(table_of({"a.w": torch.ones(1), **odd})) == ["a.w"]
     for nothing in ({}, {"epoch": 1}, 3):
         with pytest.raises(CheckpointError):
             table_of(nothing)

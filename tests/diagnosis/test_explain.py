@@ -12,11 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_errors import ERRORS, text_of, traceback_of
 
-from dav2_utils.diagnosis import causes
 from dav2_utils.diagnosis.causes import CAUSES
 from dav2_utils.diagnosis.explain import explain
 
-PACKAGE = Path(causes.__file__).parent
 CASES = json.loads((Path(__file__).parents[1] / "data" / "failures.json").read_text(encoding="utf-8"))
 WORDLESS = ("EOFError\n", "OSError: [Errno 22] Invalid argument\n")  # without their traceback they could be anything
 TEXTS = [case["error_text"] for case in CASES]
@@ -36,7 +34,8 @@ def test_as_people_paste_it(title: str) -> None:
     in_json = json.dumps({"msg": text})  # as in a log
     ways = [narrow, in_json, text.replace("\n", "\r\n"), f"\x1b[0;31m{text}\x1b[0m", f"```\n{text}\n```"]
     for pasted in ways:
-        assert {found.cause for found in explain(pasted).causes[:1]} <= {ERRORS[title][0]}, pasted
+        first = [found.cause for found in explain(pasted).causes][:1]
+        assert first == [ERRORS[title][0]] or (not first and text in WORDLESS), pasted
 
 
 @pytest.mark.parametrize(
@@ -63,6 +62,148 @@ def test_what_dav2_mends_is_said_to_be_mended_by_it() -> None:
         assert "dav2 fix" in str(explain(text_of(title)))
 
 
+PARTS = [f"{part}.{kind}" for part in ("stem", "body.0", "body.1", "head") for kind in ("weight", "bias")]
+Shape = tuple[int, ...]
+
+
+def lines_of(sizes: dict[str, tuple[Shape, Shape]]) -> str:
+    return "".join(
+        f"\tsize mismatch for {name}: copying a param with shape torch.Size({list(file)}) from checkpoint, "
+        f"the shape in current model is torch.Size({list(model)}).\n"
+        for name, (file, model) in sizes.items()
+    )
+
+
+SIZE = lines_of({"stem.odd": ((1,), (2,))})
+
+
+def said(missing: list[str], unexpected: list[str], model: str = "Net") -> str:
+    lists = (("Missing", missing), ("Unexpected", unexpected))
+    lines = [f"\t{which} key(s) in state_dict: {', '.join(f'{chr(34)}{n}{chr(34)}' for n in names)}. \n"
+             for which, names in lists if names]  # fmt: skip
+    return f"Error(s) in loading state_dict for {model}:\n" + "".join(lines)
+
+
+def front(prefix: str, names: list[str] = PARTS) -> list[str]:
+    return [prefix + name for name in names]
+
+
+MENDED_BY_RENAMING = {
+    "module. in the file": (PARTS, front("module."), "wrapper_prefix"),
+    "two wrappers in the file": (PARTS, front("module._orig_mod."), "wrapper_prefix"),
+    "module. in the model": (front("module."), PARTS, "model_is_wrapped"),
+    "_orig_mod. in the model": (front("_orig_mod."), PARTS, "wrapper_prefix"),
+    "a larger model's file": (PARTS, front("net."), "outer_module_prefix"),
+    "a larger model": (front("core.net."), PARTS, "missing_outer_prefix"),
+    "blocks in chunks": (front("blocks.0.0."), front("blocks.0."), "other_naming"),
+    "chunks in the file": (front("a.blocks.0."), front("a.blocks.0.0."), "other_naming"),
+    "one part renamed": (front("a.fc."), front("a.lin."), "other_naming"),
+}
+
+
+@pytest.mark.parametrize("case", MENDED_BY_RENAMING)
+def test_renaming_mends_only_what_a_whole_text_shows(case: str) -> None:
+    missing, unexpected, cause = MENDED_BY_RENAMING[case]
+    whole = said(missing, unexpected)
+    strangers = front("other.", [f"layer{number}" for number in range(20)])
+    for text, mended in {
+        whole: True,
+        whole[:-3]: False,
+        whole[whole.index("Missing") :]: True,  # both lists, so from their beginning
+        whole + SIZE: False,
+        said(missing, front("module." * case.startswith("module. in the file"), strangers) + unexpected): False,
+    }.items():
+        found = explain(text).causes[0]
+        if mended or text == whole[:-3]:
+            assert found.cause == cause, (text, found)
+        assert found.repairable_by_renaming is mended, (text, found)
+
+
+@pytest.mark.parametrize(
+    ("missing", "unexpected", "model"),
+    [
+        (front("_orig_mod."), PARTS, "FullyShardedDataParallel"),  # slices may lie under these names
+        (PARTS, front("module.", [*PARTS[:-2], "other.weight"]), "Net"),  # another part at the top
+        (
+            PARTS,
+            front("module.", [*PARTS[:1], *front("body.", PARTS), "head.odd"]),
+            "Net",
+        ),  # the same, with others in it
+    ],
+)
+def test_renaming_is_not_promised_where_the_lists_differ(missing: list[str], unexpected: list[str], model: str) -> None:
+    [found] = explain(said(missing, unexpected, model)).causes
+    assert found.cause == "wrapper_prefix" and found.repairable_by_renaming is False
+
+
+def test_a_few_names_that_look_cut_are_no_damage() -> None:
+    cut = [name[1:] for name in PARTS]
+    assert explain(said(PARTS, cut)).causes[0].cause == "damaged_names"
+    few = said(PARTS, [cut[0], *(f"layer{number}.w" for number in range(9))])
+    assert explain(few).causes[0].cause == "different_model"
+
+
+TWICE = {"0.fc.weight": ((512, 256), (256, 128)), "0.fc.bias": ((512,), (256,)), "1.w": ((256, 512), (128, 256))}
+CLASSES = {"classifier.weight": ((80, 9), (81, 9)), "classifier.bias": ((80,), (81,))}
+
+
+def joined(more: int, last: int = 5) -> dict[str, tuple[Shape, Shape]]:
+    return {f"m.{n}.w": ((n, 96 + more, 3, 3), (n, 96, 3, 3)) for n in (9, last)}
+
+
+@pytest.mark.parametrize(
+    ("missing", "sizes", "cause", "word"),
+    [
+        ([], {"cls_token": ((1, 1, 384), (1, 1, 768))}, "wrong_encoder", "vits"),
+        ([], {"a.cls_token": ((1, 1, 384), (1, 1, 768))}, "wrong_encoder", "384"),
+        ([], {"pos_embed": ((1, 197, 384), (1, 197, 768))}, "wrong_encoder", "384"),
+        ([], {"a.pos_embed": ((1, 197, 384), (1, 577, 384))}, "input_geometry", "image size"),
+        ([], {"pretrained.norm.weight": ((384,), (7,))}, "wrong_encoder", "the file is vits"),
+        ([], {"pretrained.norm.weight": ((7,), (384,))}, "wrong_encoder", "the model is vits"),
+        ([], {f"encoder.{name}": pair for name, pair in TWICE.items()}, "wrong_encoder", "by 2: the file"),
+        ([], {f"blocks.{name}": pair for name, pair in TWICE.items()}, "wrong_encoder", "by 2: the file"),
+        ([], {f"encoder.{n}": pair[::-1] for n, pair in TWICE.items()}, "wrong_encoder", "by 1/2: the model"),
+        ([], {f"zz.{name}": pair for name, pair in TWICE.items()}, "different_model", ""),
+        ([], {f"encoder.{n}": p for n, p in TWICE.items()} | {f"o{i}.w": ((3, 5), (7, 5)) for i in range(3)},
+         "different_model", ""),
+        ([], joined(64), "wrong_encoder", "64 feature channels"),
+        ([], joined(1), "different_model", ""),
+        ([], joined(64) | {"m.odd.w": ((3, 3), (3, 4))}, "different_model", ""),
+        ([], CLASSES, "head_size", "classes"),
+        ([], CLASSES | {"classifier.odd": ((80, 9), (81, 10))}, "different_model", ""),
+        ([], {f"fc.{n}.w": ((80, n), (81, n)) for n in range(1, 14)}, "different_model", ""),
+        ([], {"word_embeddings.weight": ((100, 9), (101, 9))}, "head_size", "tokens"),
+        (["x.weight", "y.bias", "z.w", "q.w"], CLASSES, "different_model", ""),
+    ],
+)  # fmt: skip
+def test_what_sizes_give_away(missing: list[str], sizes: dict[str, tuple[Shape, Shape]], cause: str, word: str) -> None:
+    [found] = explain(said(missing, []) + lines_of(sizes)).causes
+    assert found.cause == cause and word in found.detail
+
+
+def test_one_name_of_a_teacher_makes_no_teacher() -> None:
+    assert explain(said(PARTS, front("teacher."))).causes[0].cause == "training_container"
+    others = [f"layer{number}.odd" for number in range(9)]
+    assert explain(said(PARTS, ["teacher.odd", *others])).causes[0].cause == "different_model"
+
+
+def test_the_likeliest_of_several_entries_is_named() -> None:
+    for boxes, box in ((["net", "state_dict"], "state_dict"), (["net", "model"], "model"), (["net", "params"], "net")):
+        assert f"under '{box}'" in explain(said(PARTS, ["epoch", *boxes])).causes[0].detail
+
+
+def test_other_numbers_are_no_other_names() -> None:
+    lists = ([f"body.{number}.norm.w" for number in numbers] for numbers in ((4, 5, 6), (0, 1, 2)))
+    assert explain(said(*lists)).causes[0].cause == "different_model"
+
+
+def test_a_wrapped_model_alone_is_mended_by_wrapping() -> None:
+    for text, mended in ((said(front("module."), []), True), (said(front("module."), [])[:-3], False)):
+        assert [(one.cause, one.repairable_by_renaming) for one in explain(text).causes] == [
+            ("model_is_wrapped", mended)
+        ]
+
+
 def test_names_from_fsdp_alone_promise_nothing() -> None:
     wrapped = {f"_fsdp_wrapped_module.{name}" for name in ("a.weight", "b.weight", "c.weight")}
     plain = [name.partition(".")[2] for name in wrapped]
@@ -70,20 +211,14 @@ def test_names_from_fsdp_alone_promise_nothing() -> None:
     text = "Error(s) in loading state_dict for Net:\n\tMissing key(s) in state_dict: {}. \n"
     text += "\tUnexpected key(s) in state_dict: {}. "
     [found] = explain(text.format(*lists)).causes
-    assert found.cause == "wrapper_prefix" and not found.repairable_by_renaming
+    assert found.cause == "wrapper_prefix" and found.repairable_by_renaming is False
     assert explain(text.format(*lists).replace("_fsdp_wrapped_module", "module")).causes[0].repairable_by_renaming
-
-
-def test_public_cases() -> None:
-    must = set(list(CAUSES)[:20])
-    asked = [case for case in CASES if case["cause"] in must]
-    right = [case for case in asked if [f.cause for f in explain(case["error_text"]).causes][:1] == [case["cause"]]]
-    assert len(right) >= 0.95 * len(asked)
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(TEXTS), st.integers(0, 10_000), st.integers(0, 10_000), st.text(max_size=40))
 def test_cut_anywhere_it_never_fails(text: str, start: int, end: int, noise: str) -> None:
+    assert explain(text).causes, "cut, it may be silent"
     found = explain(text[start % len(text) :][: end % len(text)] + noise)
     json.dumps(found.to_dict())
     assert len(str(found).splitlines()) < 80 and "<script" not in found._repr_html_()
@@ -104,9 +239,8 @@ def test_every_cause_is_filled_in() -> None:
     assert {case["cause"] for case in CASES} <= set(CAUSES)
 
 
-def test_every_cause_is_named_by_some_rule() -> None:
-    rules = [path.read_text(encoding="utf-8") for path in PACKAGE.glob("*.py") if path.stem != "causes"]
-    assert [name for name in CAUSES if not any(f'"{name}"' in text for text in rules)] == []
+def test_every_cause_is_found_in_an_error_that_was_really_raised() -> None:
+    assert {found.cause for title in ERRORS for found in explain(traceback_of(title)).causes[:1]} == set(CAUSES)
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,7 @@ ADAM_STATE = {"state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(2)}
 LAYOUTS: dict[str, tuple[Any, list[str]]] = {
     "flat": (weights(), [""]),
     "a layer": ({"weight": torch.ones(2, 2), "bias": torch.ones(2)}, [""]),
+    "norms alone": ({"norm.weight": torch.ones(2), "norm.bias": torch.ones(2)}, [""]),
     "timm": ({"epoch": 1, "arch": "vit", "state_dict": weights(), "state_dict_ema": weights(), "optimizer": ADAM_STATE,
               "amp_scaler": {"scale": 1.0}}, ["state_dict", "state_dict_ema"]),
     "lightning": ({"epoch": 1, "state_dict": weights("model."), "optimizer_states": [ADAM_STATE], "lr_schedulers": [],
@@ -195,7 +196,9 @@ def test_finds_the_weights_of_every_layout(name: str, tmp_path: Path) -> None:
             entry = value
             for part in weights_set.path:
                 entry = entry[int(part) if isinstance(entry, (list, tuple)) else part]
-            assert weights_set.table == table_by_torch({n: t for n, t in entry.items() if isinstance(t, torch.Tensor)})
+            expected_table = table_by_torch({n: t for n, t in entry.items() if isinstance(t, torch.Tensor)})
+            assert {n: info for n, info in weights_set.table.items() if "_extra" not in n} == expected_table
+            assert set(weights_set.table) - set(expected_table) == {n for n in entry if n == "b._extra_state"}
         for weights_set in found.sets:
             assert weights_set.name not in found.other_entries
         json.dumps(found.to_dict(keys=True), allow_nan=False)
@@ -357,6 +360,7 @@ def test_a_storage_of_impossible_size(size: bytes, tmp_path: Path) -> None:
     storage = b"(U\7storagectorch\nFloatStorage\nU\x010U\3cpu" + size + b"tQ"
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("a/data.pkl", b"\x80\x02}U\x08a.weight" + storage + b"s.")
+        archive.writestr("a/version", b"3\n")
     assert "no size" in str(refused(tmp_path / "a.pth"))
 
 
@@ -365,6 +369,7 @@ def test_torchscript(tmp_path: Path) -> None:
     assert refused(tmp_path / "model.pth").format == "torchscript"
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")  # one process, as in a notebook
 def test_a_folder_of_distributed_checkpoint(tmp_path: Path) -> None:
     import torch.distributed.checkpoint as dcp
 
@@ -478,7 +483,7 @@ def test_a_directory_that_contradicts_the_archive(tmp_path: Path) -> None:
     ("mark", "offset", "change", "words"),
     [
         (b"PK\1\2", 0, b"PK\7\7", "its directory is damaged"),
-        (b"PK\1\2", 10, b"\x0e\0", "packed in a way that torch does not write"),
+        (b"PK\1\2", 10, b"\x0e\0", "packed in a way that torch does not read"),
         (b"PK\3\4", 0, b"PK\7\7", "is not where the directory says"),
         (b"PK\1\2", 28, b"\xff\xff", "its directory is damaged"),
     ],
@@ -497,6 +502,17 @@ def test_an_archive_whose_headers_are_damaged(
         read_record(io.BytesIO(content), record, 10_000)
 
 
+def test_an_archive_whose_large_directory_is_damaged(tmp_path: Path) -> None:
+    torch.save(weights(), tmp_path / "a.pth")
+    content = (tmp_path / "a.pth").read_bytes().replace(b"PK\6\6", b"PK\6\5")
+    with pytest.raises(ArchiveError, match="not where it says"):
+        read_directory(io.BytesIO(content), len(content))
+
+
+def test_an_archive_of_nothing() -> None:
+    assert read_directory(io.BytesIO(small_zip()), len(small_zip())) == {}
+
+
 def test_a_repacked_archive_is_still_one(tmp_path: Path) -> None:
     torch.save(weights(), tmp_path / "a.pth")
     path = rewritten(
@@ -507,7 +523,10 @@ def test_a_repacked_archive_is_still_one(tmp_path: Path) -> None:
         records = read_directory(file, path.stat().st_size)
         assert list(records) == archive.namelist()
         for name, record in records.items():
-            assert read_record(file, record, 10_000) == archive.read(name)
+            most = max(record.size, record.packed)
+            assert read_record(file, record, most) == archive.read(name)
+            with pytest.raises(ArchiveError, match="at most"):
+                read_record(file, record, most - 1)
 
 
 def test_without_checksums(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def lower_bounds() -> dict[str, str]:
     return dict(re.fullmatch(r"([\w-]+)>=([\w.]+)", line).groups() for line in listed)
 
 
-def pins() -> dict[str, list[str]]:
+def pins(file: str = "pins.txt") -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for line in (ROOT / "tests" / "pins.txt").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "tests" / file).read_text(encoding="utf-8").splitlines():
         match = re.match(r"([\w-]+)==([\w.]+)", line)
         if match:
             found.setdefault(match[1], []).append(match[2])
@@ -48,6 +48,15 @@ def test_every_dependency_is_pinned_at_or_above_its_lower_bound() -> None:
     for name, lowest in lower_bounds().items():
         assert name in pins(), f"{name} has no tested version in tests/pins.txt"
         assert all(numbers(pin) >= numbers(lowest) for pin in pins()[name])
+
+
+def test_the_floors_are_the_lower_bounds() -> None:
+    bounds = {name: (*numbers(bound), 0, 0)[:3] for name, bound in lower_bounds().items()}
+    tools = {line.split(">=")[0] for line in PROJECT["optional-dependencies"]["test"]}
+    floors = pins("floors.txt")
+    assert set(floors) >= set(bounds) - tools - {"torch"}
+    for name, found in floors.items():
+        assert [numbers(floor)[:3] for floor in found] == [bounds[name]], name  # a fourth number is a mere build
 
 
 def test_every_dependency_says_what_it_is_for() -> None:
@@ -155,8 +164,8 @@ def test_the_wheels_command_runs(installed: Path, tmp_path: Path) -> None:
 
 def test_data_are_read_from_a_zip_too(tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "package"), "zip", ROOT, "dav2_utils")
-    code = "import dav2_utils; print(dav2_utils.CAUSES['wrapper_prefix'].title, dav2_utils.load_model('tiny').max_depth == 20)"
-    script = f"import sys; sys.path.insert(0, {archive!r}); {code}; print(dav2_utils.__file__)"
+    code = "import dav2_utils as d; print(d.CAUSES['wrapper_prefix'].title, d.load_model('tiny').max_depth == 20)"
+    script = f"import sys; sys.path.insert(0, {archive!r}); {code}; print(d.__file__)"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "prefix True" in done.stdout and archive in done.stdout, done.stderr
 

@@ -39,6 +39,7 @@ def read(path: Path) -> dict[str, object]:
     return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
 
 
+@pytest.mark.elsewhere
 def test_the_official_layout(latest: Path) -> None:
     found = read(latest)
     assert list(found) == ["model", "optimizer", "epoch", "previous_best"]
@@ -80,6 +81,7 @@ def gradients(plan: Plan, rank: int) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
+@pytest.mark.elsewhere
 @needs_torchrun
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     """AdamW keeps a multiple of the first gradient: that of both processes' scenes, not of one's own."""
@@ -103,6 +105,7 @@ def test_no_two_processes_see_the_same_scene(tmp_path: Path) -> None:
     assert not set(later) & (shares[0] | shares[1])
 
 
+@pytest.mark.elsewhere
 def test_a_minute_in_one_process_already_helps(tmp_path: Path) -> None:
     """Without torchrun; a few steps are enough to bring the error on streets well below the base weights'."""
     base = finetune.starting_model(Plan(tmp_path))
@@ -154,6 +157,15 @@ def test_a_kernel_can_train_again_after_a_training_that_failed(tmp_path: Path, m
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(Plan(tmp_path))
+
+
+def test_the_latest_of_another_training_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "latest.pth").write_text("a week of somebody's")
+    latest = train(Plan(tmp_path, epochs=2, steps=1, batch=1))
+    assert read(latest)["epoch"] == 1
+    assert (tmp_path / "latest.pth.bak").read_text() == "a week of somebody's"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest.pth", "latest.pth.bak"]
+    assert f"{latest} was there already; it is now {latest}.bak" in capsys.readouterr().out
 
 
 @needs_torchrun

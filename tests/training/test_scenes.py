@@ -24,6 +24,7 @@ from dav2_utils.training.scenes import DOMAINS, HELD_OUT, held_out, make_scene
 DIGESTS = json.loads((Path(__file__).parents[1] / "data" / "scenes.json").read_text())
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("name", list(DIGESTS))
 def test_scenes_are_frozen(name: str) -> None:
     """The embedded weights and every published score belong to these very bytes."""
@@ -141,6 +142,7 @@ def test_embedded_weights_tell_where_they_come_from() -> None:
     )
 
 
+@pytest.mark.elsewhere
 def test_embedded_weights_see_rooms() -> None:
     """On a part of the held-out rooms; the full table is `python benchmarks/scores.py`."""
     model = DepthAnythingV2("tiny", max_depth=DOMAINS["rooms"])

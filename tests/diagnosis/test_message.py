@@ -1,0 +1,130 @@
+"""What is read out of an error's text: names, shapes, and whether the text is whole, on which "repairable" rests."""
+
+from __future__ import annotations
+
+import pytest
+
+from dav2_utils.diagnosis.message import Message, parse, squeeze
+
+CLASS = "Error(s) in loading state_dict for models.Net:\n"
+MISSING = 'Missing key(s) in state_dict: "a.w", "b.w". \n'
+UNEXPECTED = 'Unexpected key(s) in state_dict: "module.a.w", "module.b.w". \n'
+SIZE = (
+    "size mismatch for c.w: copying a param with shape torch.Size([2, 3]) from checkpoint, the shape in current model "
+    "is torch.Size([2, 4]).\n"
+)
+
+
+def test_all_that_a_whole_message_says() -> None:
+    assert parse(CLASS + MISSING + UNEXPECTED + SIZE + SIZE.replace("c.w", "d").replace("[2, 4]", "[]")) == Message(
+        missing=["a.w", "b.w"],
+        unexpected=["module.a.w", "module.b.w"],
+        size_mismatch={"c.w": ((2, 3), (2, 4)), "d": ((2, 3), ())},
+        model_class="Net",
+        complete=True,
+        squeezed=squeeze(CLASS + MISSING + UNEXPECTED + SIZE + SIZE.replace("c.w", "d").replace("[2, 4]", "[]")),
+    )
+    assert parse("") == Message() and not Message().has_names
+
+
+@pytest.mark.parametrize(
+    ("text", "complete"),
+    [
+        (CLASS + MISSING + UNEXPECTED, True),
+        (CLASS + MISSING, True),
+        (CLASS + UNEXPECTED, True),
+        (CLASS + SIZE, True),
+        (MISSING + UNEXPECTED, True),
+        (MISSING + UNEXPECTED + SIZE, True),
+        # what stood in front of the one list is not there
+        (MISSING, False),
+        (UNEXPECTED, False),
+        (SIZE, False),
+        (UNEXPECTED + SIZE, False),
+        # no names
+        (CLASS, False),
+        (CLASS + "Missing key(s) in state_dict: . \n", False),
+        # cut at the end, in the middle of a list, and between the lists
+        (CLASS + MISSING + UNEXPECTED[:-4], False),
+        (CLASS + MISSING[:-4] + UNEXPECTED, False),
+        (CLASS + MISSING + UNEXPECTED[:-20], False),
+        (CLASS + MISSING[:-4] + SIZE, False),
+        (CLASS + MISSING + UNEXPECTED + SIZE[:60], False),
+        (CLASS + SIZE + SIZE.replace("c.w", "d.w")[:60], False),
+        # as Python prints a list, and as a quotation ends
+        (CLASS + "missing keys: ['a.w', 'b.w']", True),
+        (CLASS + "missing keys: ['a.w', 'b.w'", False),
+        (CLASS + "missing keys: {'a.w'}", True),
+        (CLASS + "(missing keys: 'a.w')", True),
+        (f"`{CLASS}{MISSING}`", True),
+    ],
+)
+def test_whole_or_cut(text: str, complete: bool) -> None:
+    assert parse(text).complete is complete
+
+
+def test_only_the_last_model_of_a_log_counts() -> None:
+    first = CLASS.replace("Net", "Other") + MISSING.replace("a.w", "z.w") + SIZE
+    log = "Traceback (most recent call last)\n" + first + "\nTraceback (most recent call last)\n" + CLASS + MISSING
+    assert (parse(log).model_class, parse(log).missing, parse(log).size_mismatch) == ("Net", ["a.w", "b.w"], {})
+    again = parse(CLASS + MISSING + CLASS + MISSING.replace("a.w", "z.w"))  # one model, as each process says it
+    assert parse(UNEXPECTED + CLASS + MISSING).unexpected == ["module.a.w", "module.b.w"], "and all of one model does"
+    assert again.missing == ["a.w", "b.w", "z.w"] and again.model_class == "Net"
+
+
+@pytest.mark.parametrize(
+    ("text", "missing", "unexpected"),
+    [
+        ("KeyError: 'unexpected key \"module.a.w\" in state_dict'", [], ["module.a.w"]),
+        ("KeyError: 'missing keys in state_dict: \"{'a.w', 'b.w'}\"'", ["a.w", "b.w"], []),
+        ("missing keys in source state_dict: a.w, b.w\nunexpected key in checkpoint: c.w", ["a.w", "b.w"], ["c.w"]),
+        ("missing keys in source state_dict: a_w, b-w, all, " + "x." * 200 + "w, 0.w", ["a_w"], []),
+        ('Missing key(s) in state_dict: "a.w", "b.w", "c', ["a.w", "b.w"], []),
+        ("Missing key(s) in state_dict: \"a.w\". File \"net.py\", line 3", ["a.w"], []),
+        ('Missing key(s) in state_dict: "a.w", "C:\\nets\\b", "b.w".', ["a.w", "b.w"], []),
+        ('Missing key(s) in state_dict: "a.w". Traceback (most recent call last) "b.w".', ["a.w"], []),
+        ('Missing key(s) in state_dict: "a.w". size mismatch for b.w: "c.w".', ["a.w"], []),
+        ('Missing key(s) in state_dict: "a.w", "a.w". Missing key(s) in state_dict: "b.w", "a.w".', ["a.w", "b.w"], []),
+    ],
+)  # fmt: skip
+def test_names(text: str, missing: list[str], unexpected: list[str]) -> None:
+    found = parse(text)
+    assert (found.missing, found.unexpected, found.key_errors) == (missing, unexpected, [])
+
+
+def test_a_program_that_looked_for_a_name() -> None:
+    assert parse("KeyError: 'state_dict'").key_errors == ["state_dict"]
+    assert parse("KeyError: 'missing_link'\nKeyError: \"model\"").key_errors == ["model"]
+
+
+def test_shapes_of_old_and_new_messages() -> None:
+    old = (
+        "While copying the parameter named a.w, whose dimensions in the model are torch.Size([3]) and whose "
+        "dimensions in the checkpoint are torch.Size([5])."
+    )
+    assert parse(old).size_mismatch == {"a.w": ((5,), (3,))}
+    assert parse(old.replace("[3]", "(3,)").replace("[5]", "(5, 1)")).size_mismatch == {"a.w": ((5, 1), (3,))}
+    third = SIZE[:-1] + " (of torch.Size([9]))\n"
+    assert parse(third).size_mismatch == {"c.w": ((2, 3), (2, 4))}, "the first two shapes"
+    far = SIZE[:60] + "x" * 400 + SIZE[60:]
+    assert parse(far).size_mismatch == {}, "of another message"
+    assert parse(SIZE[:60] + SIZE.replace("c.w", "d.w")).size_mismatch == {"d.w": ((2, 3), (2, 4))}
+
+
+@pytest.mark.parametrize(
+    ("text", "squeezed"),
+    [
+        ("a \t\r\nb", "ab"),
+        ("\x1b[31ma\x1b[0m\x1b]8;;x\x07b", "ab"),
+        ("“a” ‘b’ │c│", "\"a\"'b'c"),
+        ("&quot;a&quot; &#39;b&#39; &lt;c&gt; &#34;&#x27;", "\"a\"'b'<c>\"'"),
+        ("> a\nrank 0: b\n2024-01-02 03:04:05,678 c\nINFO - d\nworker-1 | e", "abcde"),
+        (r'{"msg": "\"a\"\n\tb"}', '{"msg":""a"b"}'),
+        (r'{"msg": "\"a\""}', '{"msg":""a""}'),
+        ("> a\r> b", "ab"),
+        (r"RuntimeError('a:\n\tb')", "RuntimeError('a:b')"),
+        (r"C:\nets\train", r"C:\nets\train"),  # a path, and no text out of a log
+    ],
+)
+def test_squeezed(text: str, squeezed: str) -> None:
+    assert squeeze(text) == squeezed
