@@ -142,6 +142,8 @@ def _output(output: Any) -> list[str]:
             found.append("the picture has no alt text in its metadata, or another one as text/plain")
     text = json.dumps({k: v for k, v in data.items() if not k.startswith("image/")}) + str(output.get("text", ""))
     text += "\n".join(output.get("traceback", []))
+    if any(part.startswith("File ") for part in output.get("traceback", [])):
+        found.append("the error shows frames outside the notebook: its first cell must load dav2_utils.classroom")
     private = PRIVATE.search(text) or re.search(re.escape(str(ROOT)), text)
     if private:
         found.append(

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..encoders import table_for
 from ..errors import CheckpointError
+from .setup import record
 
 _SIGNS = {"not attempted": "○", "wrong": "✗", "error": "!", "right": "✓"}
 
@@ -57,6 +58,7 @@ def check(exercise: str, answer: Any) -> Reply:
         )
     except Exception as error:  # a learner's function may raise anything
         return Reply("error", f"Your answer raised {type(error).__name__}: {error}. Try it by hand on one name first.")
+    record(exercise, solved=not nudge)
     return Reply("wrong", nudge) if nudge else Reply("right", EXERCISES[exercise].praise)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import lesson_runs
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -31,8 +32,8 @@ MODULE = ["-m", "dav2_utils.finetune"]
 
 @pytest.fixture(scope="module")
 def latest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two processes, two epochs of two steps."""
-    return make_checkpoint(tmp_path_factory.mktemp("run"), steps=2)
+    """Two processes, two epochs: the file of the lessons."""
+    return lesson_runs.with_trained(tmp_path_factory.mktemp("run") / "runs") / "streets" / "latest.pth"
 
 
 def read(path: Path) -> dict[str, object]:
