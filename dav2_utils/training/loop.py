@@ -195,16 +195,19 @@ def make_checkpoint(
 ) -> Path:
     """`latest.pth` in `folder`, as a training on several processes leaves it; made when it is not there, once.
 
-    Runs torchrun beside this process and shows its progress; where torchrun does not work (no gloo, or Windows),
-    trains in this one and says so. The variable `DAV2_TRAINED` may name a `latest.pth` that was trained with these same
-    default settings: a class copies that one, and nobody waits. Raises `CheckpointError` with the last lines of the
-    training if it fails.
+    Runs torchrun beside this process and shows its progress; where torchrun does not work (no gloo, or Windows), trains
+    in this one and says so. With the defaults, the variable `DAV2_TRAINED` may name a `latest.pth` to copy, so that
+    nobody in a class waits. Raises `CheckpointError` with the last lines of the training if it fails.
     """
     target = Path(folder) / "latest.pth"
     if target.is_file():
         return target
-    shared = os.environ.get("DAV2_TRAINED")
-    if shared and (domain, epochs, steps, processes) == make_checkpoint.__defaults__:
+    if (shared := os.environ.get("DAV2_TRAINED")) and (
+        domain,
+        epochs,
+        steps,
+        processes,
+    ) == make_checkpoint.__defaults__:
         return _copied(Path(shared), target)
     if not has_torchrun():
         print("torchrun does not work here: one process instead. The names come out the same.")
