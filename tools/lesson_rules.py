@@ -14,6 +14,8 @@ from lesson_runs import SOLUTION, WIDGET, exercises, read
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_CELL, MEDIAN_CELL, LARGEST_FILE = 20, 6, 500_000
 WIDEST_LINE = 104  # characters; more is cut off in JupyterLab at 1280 pixels, beside its list of files
+# `scratch` is a tool and no lesson: free of the sections, the minutes and the median, and held to all other rules.
+SCRATCH = "scratch"
 SECTIONS = ("What you will learn", "Before you start", "Recap", "What next", "References")
 # What must not be stored: a memory address, a path of the machine that ran it, an escape code.
 PRIVATE = re.compile(r"\b0x[0-9a-f]{6,}|/(?:home|root|Users|tmp|private|var|mnt|content)/|\b[A-Z]:\\\\?\w|\x1b")
@@ -44,7 +46,8 @@ def minutes(nb: Any) -> int:
 def lint(path: Path) -> list[str]:
     """What is wrong with the lesson as it is stored, one sentence each."""
     nb = read(path)
-    return [*_skeleton(nb, path.parent), *_cells(nb), *_exercises(nb), *_stored(nb, path)]
+    sections = [] if path.stem == SCRATCH else _sections(nb)
+    return [*_skeleton(nb, path.parent), *sections, *_cells(nb), *_exercises(nb), *_stored(nb, path)]
 
 
 def _skeleton(nb: Any, folder: Path) -> list[str]:
@@ -55,7 +58,16 @@ def _skeleton(nb: Any, folder: Path) -> list[str]:
     for (above, _), (below, title) in itertools.pairwise(levels):
         if below > above + 1:
             found.append(f"the heading {title!r} skips a level")
-    order = [title for level, title in levels if level == 2 and title in SECTIONS]
+    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"https?://|#", link) and not (folder / link.split("#")[0]).exists():
+            found.append(f"the link {link} leads nowhere")
+    return found
+
+
+def _sections(nb: Any) -> list[str]:
+    found = []
+    order = [title for level, title in headings(nb) if level == 2 and title in SECTIONS]
     if order != list(SECTIONS):
         found.append(f"the H2 sections must be {', '.join(SECTIONS)} in this order; found {', '.join(order)}")
     if len(re.findall(r"^\d+\. ", section(nb, SECTIONS[0]), re.M)) < 2:
@@ -65,10 +77,6 @@ def _skeleton(nb: Any, folder: Path) -> list[str]:
         found.append("'Before you start' must say 'N minutes' and hold a table of concepts, each needed or helpful")
     if "](" not in section(nb, "What next") or "](" not in section(nb, "References"):
         found.append("'What next' and 'References' must hold links")
-    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not re.match(r"https?://|#", link) and not (folder / link.split("#")[0]).exists():
-            found.append(f"the link {link} leads nowhere")
     return found
 
 

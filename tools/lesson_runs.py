@@ -146,8 +146,8 @@ def _normal(output: Any) -> Any:
     if output.output_type == "stream":
         lines = [line.split("\r")[-1] for line in output.text.replace("\r\n", "\n").split("\n")]
         lines = [line for line in lines if not NOTE.search(line)]
-        if output.name == "stderr":  # progress bars end, and what they showed was time
-            lines = [line for line in lines if not re.search(r"\d+%\||\dit/s|s/it", line)]
+        # progress bars end, and what they showed was time
+        lines = [line for line in lines if not re.search(r"\d+%\||\dit/s|s/it", line)]
         output.text = _below_runs("\n".join(lines))
         return output if output.text.strip() else None
     if output.output_type == "error":

@@ -21,6 +21,7 @@ from typing import Any
 from lesson_pages import export, index
 from lesson_rules import ROOT, code_lines, lint, minutes
 from lesson_runs import execute, exercises, read, secluded, write
+from lesson_words import unexplained
 
 NOTEBOOKS = ROOT / "notebooks"
 SITE = ROOT / "site"
@@ -28,11 +29,11 @@ SITE = ROOT / "site"
 
 def lessons(names: list[str] | None = None) -> list[Path]:
     """The notebooks in reading order; with `names`, those whose file name begins like one of them."""
-    return [path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")) if not names or path.name.startswith(tuple(names))]
+    return [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if not names or path.name.startswith(tuple(names))]
 
 
 def command_lint(paths: list[Path]) -> int:
-    problems = [f"{path.name}: {problem}" for path in paths for problem in lint(path)]
+    problems = [f"{path.name}: {problem}" for path in paths for problem in lint(path)] + unexplained(lessons())
     print("\n".join(problems) or f"{len(paths)} lessons keep the rules.")
     return int(bool(problems))
 
@@ -89,7 +90,9 @@ def command_table(paths: list[Path]) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["lint", "run", "update", "table"])
-    parser.add_argument("names", nargs="*", help="lessons by the beginning of their names: 03 04_see (default: all)")
+    parser.add_argument(
+        "names", nargs="*", help="lessons by the beginning of their names: 03 04_see scratch (default: all)"
+    )
     given = parser.parse_args()
     paths = lessons(given.names)
     if not paths:

@@ -202,12 +202,8 @@ def make_checkpoint(
     target = Path(folder) / "latest.pth"
     if target.is_file():
         return target
-    if (shared := os.environ.get("DAV2_TRAINED")) and (
-        domain,
-        epochs,
-        steps,
-        processes,
-    ) == make_checkpoint.__defaults__:
+    shared = os.environ.get("DAV2_TRAINED")
+    if shared and (domain, epochs, steps, processes) == make_checkpoint.__defaults__:
         return _copied(Path(shared), target)
     if not has_torchrun():
         print("torchrun does not work here: one process instead. The names come out the same.")
@@ -215,6 +211,16 @@ def make_checkpoint(
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
                "-m", "dav2_utils.finetune", "--output", str(folder), "--domain", domain,
                "--epochs", str(epochs), "--steps", str(steps)]  # fmt: skip
+    status, lines = _followed(command)
+    print()
+    if status or not target.is_file():
+        words = "\n".join((f"The training ended with status {status}, and these words:", *lines))
+        raise CheckpointError(words, do=f"Run it by hand to see more: {' '.join(command[1:])}", kind="training")
+    return target
+
+
+def _followed(command: list[str]) -> tuple[int, list[str]]:
+    """Runs `command` and shows its progress bars as they grow. Gives its status and its last lines."""
     lines: list[str] = []
     over = False
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -223,14 +229,10 @@ def make_checkpoint(
             for line in training.stdout or ():  # a progress bar's carriage returns count as line ends here
                 over = over or "failed (exitcode" in line  # from here on torchrun speaks of itself
                 if "%|" in line:
-                    print("\r" + line.rstrip(), end="", flush=True, file=sys.stderr)
+                    print("\r" + line.rstrip(), end="", flush=True)
                 elif line.strip() and not over:
                     lines = [*lines[-20:], line.rstrip()]
         except BaseException:  # Ctrl-C, or an interrupted kernel: torchrun ends its processes when it is asked to end
             training.terminate()
             raise
-    print(file=sys.stderr)
-    if training.returncode or not target.is_file():
-        words = "\n".join((f"The training ended with status {training.returncode}, and these words:", *lines))
-        raise CheckpointError(words, do=f"Run it by hand to see more: {' '.join(command[1:])}", kind="training")
-    return target
+    return training.returncode, lines
