@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import re
@@ -9,6 +10,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from lesson_badges import address, dressed
 from lesson_runs import SOLUTION, WIDGET, exercises, read
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +49,14 @@ def lint(path: Path) -> list[str]:
     """What is wrong with the lesson as it is stored, one sentence each."""
     nb = read(path)
     sections = [] if path.stem == SCRATCH else _sections(nb)
-    return [*_skeleton(nb, path.parent), *sections, *_cells(nb), *_exercises(nb), *_stored(nb, path)]
+    return [*_skeleton(nb, path.parent), *sections, *_cells(nb), *_exercises(nb), *_dress(nb, path), *_stored(nb, path)]
+
+
+def _dress(nb: Any, path: Path) -> list[str]:
+    """Badges and the first cell, which go with the repository's address."""
+    if dressed(copy.deepcopy(nb), path.name, address()) == nb:
+        return []
+    return ["its badges or its first cell do not go with pyproject.toml: python tools/lessons.py badges"]
 
 
 def _skeleton(nb: Any, folder: Path) -> list[str]:

@@ -96,7 +96,7 @@ def cleared(text: str, docs_beside: bool = True) -> str:
     for cell in nb["cells"]:
         if cell["cell_type"] == "code":
             cell |= {"outputs": [], "execution_count": None}
-            cell["metadata"] = {k: v for k, v in cell["metadata"].items() if k == "tags"}
+            cell["metadata"] = {k: v for k, v in cell["metadata"].items() if k in ("tags", "scrolled")}
         elif not docs_beside:
             cell["source"] = [_LINK.sub(r"](\1", line) for line in cell["source"]]
     digest = hashlib.sha256(json.dumps(nb["cells"]).encode()).hexdigest()[:16]
