@@ -39,6 +39,10 @@ class Checkpoint:
     globals: list[str] = field(default_factory=list)  # classes and functions that `weights_only=True` would refuse
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)  # what a safetensors header says beside the tensors
+    # how the tensors can be read: see `formats.Content`
+    mark: int = field(default=0, repr=False)
+    plain: bool = field(default=False, repr=False)
+    beyond: bool = field(default=False, repr=False)
 
     @classmethod
     def in_memory(cls, sets: list[WeightSet], other_entries: dict[str, Any] | None = None) -> Checkpoint:
@@ -165,7 +169,8 @@ def inspect_file(path: str | os.PathLike[str]) -> Checkpoint:
     except TooMuch as error:
         raise damaged(file, f"It cannot be looked through: {error}", False, content.names) from error
     return Checkpoint(file, content.format, file.stat().st_size, sets, others, foreign(content.names),
-                      list(content.notes), dict(content.facts))  # fmt: skip
+                      list(content.notes), dict(content.facts), content.mark, content.plain,
+                      content.beyond)  # fmt: skip
 
 
 def select(checkpoint: Checkpoint, name: str | None = None) -> WeightSet:
