@@ -117,7 +117,8 @@ class Lesson:
                 self.page.keyboard.press("Escape")
         box.wait_for()
         self.page.wait_for_function(
-            "![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.innerText.includes('*'))"
+            "![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.innerText.includes('*'))",
+            timeout=240_000,
         )
 
     def widget(self) -> Any:
@@ -190,7 +191,7 @@ def test_the_labs_terminal_knows_the_programs(lab: str) -> None:
     name = json.load(urllib.request.urlopen(request, timeout=20))["name"]
     link = f"{lab}/terminals/websocket/{name}?token=lessons".replace("http", "ws", 1)
     terminal = websocket.create_connection(link, timeout=20)
-    terminal.send(json.dumps(["stdin", "command -v dav2 torchrun; echo do''ne\r"]))
+    terminal.send(json.dumps(["stdin", "command -v dav2; command -v torchrun; echo do''ne\r"]))
     said = ""
     while "done" not in said:
         kind, *words = json.loads(terminal.recv())

@@ -347,6 +347,12 @@ def test_every_call_and_word_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert any("calls rot90" in problem for problem in problems) and any("calls HashStore" in p for p in problems)
 
 
+def test_lessons_run_in_an_old_locale_too() -> None:
+    """torch.compile's own backend reads a template in the locale's encoding, and fails in GBK or ASCII."""
+    code = "".join(cell.source for path in ALL for cell in lesson_runs.read(path).cells if cell.cell_type == "code")
+    assert len(re.findall(r"torch\.compile\(", code)) == code.count('backend="eager")') > 2
+
+
 def test_badges_come_from_one_address_and_are_left_out_without() -> None:
     table = '[project.urls]\nRepository = "https://github.com/some/where"\n'
     where = lesson_badges.address(table)

@@ -74,6 +74,21 @@ def test_made_once(latest: Path) -> None:
     assert latest.stat().st_mtime_ns == before
 
 
+def test_a_class_shares_one_trained_file(
+    latest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DAV2_TRAINED", str(latest))
+    monkeypatch.setattr(finetune.subprocess, "Popen", None)  # nothing trains
+    made = make_checkpoint(tmp_path / "streets")
+    assert made.read_bytes() == latest.read_bytes() and [made] == list(made.parent.iterdir())
+    assert f"copied from {latest}" in capsys.readouterr().out
+    with pytest.raises(TypeError, match="NoneType"):  # another training than the lessons' is really made
+        make_checkpoint(tmp_path / "rooms", domain="rooms")
+    monkeypatch.setenv("DAV2_TRAINED", str(tmp_path / "nothing.pth"))
+    with pytest.raises(CheckpointError, match=r"DAV2_TRAINED names .*nothing\.pth, which cannot be read"):
+        make_checkpoint(tmp_path / "again")
+
+
 def gradients(plan: Plan, rank: int) -> torch.Tensor:
     """What process `rank` of two finds in its own scenes in the first step, all in one row."""
     model = finetune.starting_model(plan)
