@@ -12,7 +12,7 @@ endif
 comma := ,
 PINS := tests/pins.txt
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-elsewhere test-floors check stub pyz lessons lessons-update reports-update bench clean
+.PHONY: help lab fresh test test-elsewhere test-floors check stub pyz lessons lessons-update reports-update bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,15 +65,26 @@ $(BIN)/pip$(EXE):
 	@touch $@
 
 # Root in a container must say so to Jupyter; without a screen there is no browser to open, so the address is printed,
-# and nothing else that does not warn.
+# and nothing else that does not warn. A terminal in the lab is no login shell, which would forget the PATH.
 LAB_FLAGS = --log-level=WARN $(shell [ "$$(id -u)" = 0 ] && echo --allow-root) \
-  $(shell [ "$$(uname)" = Linux ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ] && echo --no-browser)
+  $(shell [ "$$(uname)" = Linux ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ] && echo --no-browser) \
+  $(if $(filter Windows_NT,$(OS)),,--ServerApp.terminado_settings="shell_command=['$${SHELL:-sh}']")
+
+# JupyterLab asks every newcomer about its news, in front of the lesson; this is a default, and the reader's own choice wins.
+.venv/share/jupyter/lab/settings/overrides.json: .venv/lessons.stamp
+	@mkdir -p $(@D)
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $@
 
 # MSYS_NO_PATHCONV: Git Bash on Windows would take the address for a path of its own.
-# From the root of the repository, since the lessons link to docs/, which a Jupyter started in notebooks/ cannot open.
-lab: .venv/lessons.stamp  ## the lessons, in JupyterLab
+# From the root of the repository, since the lessons link to docs/, which a Jupyter started in my_lessons/ cannot open.
+# The PATH is for the lab's terminal and for `!dav2`.
+lab: .venv/lessons.stamp .venv/share/jupyter/lab/settings/overrides.json  ## the lessons, in JupyterLab: copies to work in, in my_lessons/
+	@$(BIN)/dav2 lessons
 	@echo "Starting JupyterLab. Where no browser opens, open the address below; Ctrl-C, twice, ends it."
-	@MSYS_NO_PATHCONV=1 $(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_FLAGS) $(ARGS)
+	@PATH="$$PWD/$(BIN):$$PATH" MSYS_NO_PATHCONV=1 jupyter lab --LabApp.default_url=/lab/tree/my_lessons/00_start_here.ipynb $(LAB_FLAGS) $(ARGS)
+
+fresh: .venv/lessons.stamp  ## clean copies of the lessons, your old ones kept beside them; one: make fresh ARGS=02
+	@$(BIN)/dav2 lessons --fresh $(ARGS)
 
 test: .venv/test.stamp  ## the whole suite, every lesson executed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
@@ -111,5 +122,5 @@ reports-update: .venv/test.stamp  ## store the reports anew, word for word, as t
 bench: .venv/test.stamp  ## every goal beside its measured figure, in one table (7 GB in build/, several minutes)
 	$(BIN)/python benchmarks $(ARGS)
 
-clean:  ## take away what was made, the environment too
-	rm -rf .venv .venv-floors build site .pytest_cache .mypy_cache .ruff_cache .hypothesis notebooks/runs *.egg-info
+clean:  ## take away what was made, the environment too, but not my_lessons
+	rm -rf .venv .venv-floors build site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

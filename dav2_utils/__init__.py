@@ -37,6 +37,7 @@ _PUBLIC = {  # room: the public names in it
     "classroom.setup": "lesson_folder",
     "classroom.plots": "compare_depths show_depth",
     "classroom.exercises": "check",
+    "classroom.progress": "progress",
     "classroom.clinic": "PATIENTS patient",
     "classroom.widgets": "depth_viewer error_reader key_explorer strip_playground",
     "notebook": "load_ipython_extension unload_ipython_extension",

@@ -37,6 +37,7 @@ from .classroom.setup import lesson_folder as lesson_folder
 from .classroom.plots import compare_depths as compare_depths
 from .classroom.plots import show_depth as show_depth
 from .classroom.exercises import check as check
+from .classroom.progress import progress as progress
 from .classroom.clinic import PATIENTS as PATIENTS
 from .classroom.clinic import patient as patient
 from .classroom.widgets import depth_viewer as depth_viewer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ for folder in ("tests", "tools", "benchmarks"):  # what tests share, and what th
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / folder))
 
 torch.set_num_threads(1)
+os.environ.setdefault("DAV2_LESSONS", tempfile.mkdtemp(prefix="dav2_lessons_"))  # not the reader's own progress
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,8 @@ WINGS = {
     "depth": "opencv scores dinov2 model hub pictures",
     "weights": "loading saving",
     "training": "raycast scenes data loop",
-    "classroom": "setup plots exercises clinic views widgets",
-    "doors": "notebook finetune cli.options cli.files cli.pictures cli.command",
+    "classroom": "setup copies plots judges exercises progress clinic views widgets",
+    "doors": "notebook finetune cli.options cli.files cli.pictures cli.lessons cli.command",
 }
 LIGHT = ("ground", "files", "writing", "diagnosis", "repair")
 ROOMS = {

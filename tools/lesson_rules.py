@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import re
@@ -9,11 +10,14 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from lesson_badges import address, dressed
 from lesson_runs import SOLUTION, WIDGET, exercises, read
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_CELL, MEDIAN_CELL, LARGEST_FILE = 20, 6, 500_000
 WIDEST_LINE = 104  # characters; more is cut off in JupyterLab at 1280 pixels, beside its list of files
+# `scratch` is a tool and no lesson: free of the sections, the minutes and the median, and held to all other rules.
+SCRATCH = "scratch"
 SECTIONS = ("What you will learn", "Before you start", "Recap", "What next", "References")
 # What must not be stored: a memory address, a path of the machine that ran it, an escape code.
 PRIVATE = re.compile(r"\b0x[0-9a-f]{6,}|/(?:home|root|Users|tmp|private|var|mnt|content)/|\b[A-Z]:\\\\?\w|\x1b")
@@ -44,7 +48,15 @@ def minutes(nb: Any) -> int:
 def lint(path: Path) -> list[str]:
     """What is wrong with the lesson as it is stored, one sentence each."""
     nb = read(path)
-    return [*_skeleton(nb, path.parent), *_cells(nb), *_exercises(nb), *_stored(nb, path)]
+    sections = [] if path.stem == SCRATCH else _sections(nb)
+    return [*_skeleton(nb, path.parent), *sections, *_cells(nb), *_exercises(nb), *_dress(nb, path), *_stored(nb, path)]
+
+
+def _dress(nb: Any, path: Path) -> list[str]:
+    """Badges and the first cell, which go with the repository's address."""
+    if dressed(copy.deepcopy(nb), path.name, address()) == nb:
+        return []
+    return ["its badges or its first cell do not go with pyproject.toml: python tools/lessons.py badges"]
 
 
 def _skeleton(nb: Any, folder: Path) -> list[str]:
@@ -55,7 +67,16 @@ def _skeleton(nb: Any, folder: Path) -> list[str]:
     for (above, _), (below, title) in itertools.pairwise(levels):
         if below > above + 1:
             found.append(f"the heading {title!r} skips a level")
-    order = [title for level, title in levels if level == 2 and title in SECTIONS]
+    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"https?://|#", link) and not (folder / link.split("#")[0]).exists():
+            found.append(f"the link {link} leads nowhere")
+    return found
+
+
+def _sections(nb: Any) -> list[str]:
+    found = []
+    order = [title for level, title in headings(nb) if level == 2 and title in SECTIONS]
     if order != list(SECTIONS):
         found.append(f"the H2 sections must be {', '.join(SECTIONS)} in this order; found {', '.join(order)}")
     if len(re.findall(r"^\d+\. ", section(nb, SECTIONS[0]), re.M)) < 2:
@@ -65,10 +86,6 @@ def _skeleton(nb: Any, folder: Path) -> list[str]:
         found.append("'Before you start' must say 'N minutes' and hold a table of concepts, each needed or helpful")
     if "](" not in section(nb, "What next") or "](" not in section(nb, "References"):
         found.append("'What next' and 'References' must hold links")
-    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not re.match(r"https?://|#", link) and not (folder / link.split("#")[0]).exists():
-            found.append(f"the link {link} leads nowhere")
     return found
 
 
@@ -142,6 +159,8 @@ def _output(output: Any) -> list[str]:
             found.append("the picture has no alt text in its metadata, or another one as text/plain")
     text = json.dumps({k: v for k, v in data.items() if not k.startswith("image/")}) + str(output.get("text", ""))
     text += "\n".join(output.get("traceback", []))
+    if any(part.startswith("File ") for part in output.get("traceback", [])):
+        found.append("the error shows frames outside the notebook: its first cell must load dav2_utils.classroom")
     private = PRIVATE.search(text) or re.search(re.escape(str(ROOT)), text)
     if private:
         found.append(

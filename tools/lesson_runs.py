@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import os
 import re
+import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from dav2_utils import lesson_folder
+import dav2_utils
 
+PACKAGE = Path(dav2_utils.__file__).parent
+# What the trained numbers hang on, beside the code: versions, and what tells a processor to be another.
+VERSIONS = ("torch", "numpy", "opencv-python", "safetensors")
+PROCESSOR = ("ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES", "OPENCV_CPU_DISABLE", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR",
+             "OMP_NUM_THREADS")  # fmt: skip
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_TEXT = "(Something to touch stands here while the lesson runs in Jupyter.)"
 SOLUTION = re.compile(r"<summary>Solution</summary>\s*```python\n(.*?)```", re.S)
@@ -39,9 +47,32 @@ def exercises(nb: Any) -> list[tuple[Any, Any, Any]]:
     return [(nb.cells[i - 1], nb.cells[i], nb.cells[i + 1]) for i in at]
 
 
+def trained() -> Path:
+    """The fine-tune that every lesson uses, by two real processes; trained once for this code on this processor."""
+    from filelock import FileLock  # a dependency of torch's
+
+    digest = hashlib.sha256(repr([version(name) for name in VERSIONS] + [*map(os.environ.get, PROCESSOR)]).encode())
+    code = [path for wing in ("depth", "training") for path in (PACKAGE / wing).rglob("*.*") if path.suffix != ".pyc"]
+    for path in sorted([*code, PACKAGE / "encoders.py", PACKAGE / "finetune.py"]):
+        digest.update(path.read_bytes())
+    folder = PACKAGE.parent / "build" / "trained" / digest.hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        return dav2_utils.make_checkpoint(folder)
+
+
+def with_trained(runs: Path) -> Path:
+    """`runs`, a folder that lessons write to, with the fine-tune in it as lesson 01 leaves it."""
+    (runs / "streets").mkdir(parents=True)
+    shutil.copy(trained(), runs / "streets" / "latest.pth")
+    return runs
+
+
 def secluded(folder: Path) -> dict[str, str]:
-    """An environment in which every machine shows the same: no network, and no official weights in a cache."""
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "no-cache")}
+    """An environment in which every machine shows the same: no network, no official weights in a cache, and a folder
+    `runs` of its own below `folder`, in which the fine-tune is there already."""
+    with_trained(folder / "runs")
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "no-cache"), "DAV2_LESSONS": "runs"}
 
 
 def execute(
@@ -49,6 +80,7 @@ def execute(
 ) -> Any:
     """The lesson, run from top to bottom in a fresh kernel with `folder` as its working directory, outputs normalised.
 
+    `environment`: by default this process's own, with what lessons write below `folder`.
     With `solve`, each exercise's folded solution runs right after its stub, and its outputs are kept in
     `cell.metadata.solved`. Raises nbclient's `CellExecutionError` where an error is not meant.
     """
@@ -65,7 +97,7 @@ def execute(
         store_widget_state=False, record_timing=False,
         extra_arguments=["--log-level=ERROR"],
     )  # fmt: skip
-    client.execute(env=environment or dict(os.environ))
+    client.execute(env=environment or {**os.environ, "DAV2_LESSONS": "runs"})
     nb.cells = [cell for cell in nb.cells if not any(cell is solution for solution in added.values())]
     nb = normalise(nb)
     for cell in nb.cells:
@@ -106,22 +138,20 @@ def _merged(outputs: list[Any]) -> list[Any]:
 
 
 def _below_runs(text: str) -> str:
-    """`text` with every path below the lessons' folder as `runs/...`, whatever machine wrote it."""
-    path = re.compile(re.escape(str(lesson_folder())) + r"([\w.\\/-]*)")
-    return path.sub(lambda found: "runs" + found[1].replace("\\", "/"), text)
+    """`text` with every path below the folder that lessons write to as Linux writes it."""
+    return re.sub(r"\bruns\\[\w.\\-]*", lambda found: found[0].replace("\\", "/"), text)
 
 
 def _normal(output: Any) -> Any:
     if output.output_type == "stream":
         lines = [line.split("\r")[-1] for line in output.text.replace("\r\n", "\n").split("\n")]
         lines = [line for line in lines if not NOTE.search(line)]
-        if output.name == "stderr":  # progress bars end, and what they showed was time
-            lines = [line for line in lines if not re.search(r"\d+%\||\dit/s|s/it", line)]
+        # progress bars end, and what they showed was time
+        lines = [line for line in lines if not re.search(r"\d+%\||\dit/s|s/it", line)]
         output.text = _below_runs("\n".join(lines))
         return output if output.text.strip() else None
     if output.output_type == "error":
-        plain = [re.sub(r"\x1b\[[0-9;]*m", "", part) for part in output.traceback]
-        output.traceback = [part for part in plain if not part.startswith("File ")]  # frames inside packages
+        output.traceback = [re.sub(r"\x1b\[[0-9;]*m", "", part) for part in output.traceback]
     data = output.get("data", {})
     if "image/png" in data:
         data.pop("text/html", None)  # the same picture once more, for JupyterLab; what is stored stays small

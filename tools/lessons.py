@@ -1,8 +1,9 @@
-"""The workshop of the lessons: `python tools/lessons.py lint | run | update | table [NAME ...]`.
+"""The workshop of the lessons: `python tools/lessons.py lint | run | update | badges | table [NAME ...]`.
 
 lint    the skeleton, the cells, the exercises and what is stored, without running anything (part of `make check`)
 run     every lesson in a fresh kernel, a line each, written as pages for reading without a kernel (`make lessons`)
 update  every lesson in a fresh kernel, stored with its new outputs (`make lessons-update`)
+badges  in README and in each lesson, from the address in pyproject.toml; none as long as there is none
 table   cells, lines, minutes, pictures, sizes: the figures that the lessons are measured by
 """
 
@@ -18,9 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lesson_badges import address, dressed, with_badges
 from lesson_pages import export, index
 from lesson_rules import ROOT, code_lines, lint, minutes
 from lesson_runs import execute, exercises, read, secluded, write
+from lesson_words import unexplained
 
 NOTEBOOKS = ROOT / "notebooks"
 SITE = ROOT / "site"
@@ -28,11 +31,11 @@ SITE = ROOT / "site"
 
 def lessons(names: list[str] | None = None) -> list[Path]:
     """The notebooks in reading order; with `names`, those whose file name begins like one of them."""
-    return [path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")) if not names or path.name.startswith(tuple(names))]
+    return [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if not names or path.name.startswith(tuple(names))]
 
 
 def command_lint(paths: list[Path]) -> int:
-    problems = [f"{path.name}: {problem}" for path in paths for problem in lint(path)]
+    problems = [f"{path.name}: {problem}" for path in paths for problem in lint(path)] + unexplained(lessons())
     print("\n".join(problems) or f"{len(paths)} lessons keep the rules.")
     return int(bool(problems))
 
@@ -71,6 +74,16 @@ def keep_four_maps(nb: Any) -> None:
             (ROOT / "docs" / "four_maps.png").write_bytes(base64.b64decode(cell.outputs[0].data["image/png"]))
 
 
+def command_badges(paths: list[Path]) -> int:
+    for path in paths:
+        write(dressed(read(path), path.name, address()), path)
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(with_badges(text, lessons()[0].name, address()), encoding="utf-8")
+    print(f"Badges lead to {address()}." if address() else "No Repository in pyproject.toml: no badges.")
+    return 0
+
+
 def command_table(paths: list[Path]) -> int:
     print(f"{'lesson':<26} minutes  prose  code  median  longest  exercises  pictures  KB")
     for path in paths:
@@ -88,15 +101,17 @@ def command_table(paths: list[Path]) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["lint", "run", "update", "table"])
-    parser.add_argument("names", nargs="*", help="lessons by the beginning of their names: 03 04_see (default: all)")
+    parser.add_argument("command", choices=["lint", "run", "update", "badges", "table"])
+    parser.add_argument(
+        "names", nargs="*", help="lessons by the beginning of their names: 03 04_see scratch (default: all)"
+    )
     given = parser.parse_args()
     paths = lessons(given.names)
     if not paths:
         parser.error(f"no lesson begins like {', '.join(given.names) or 'a number'}")
     if given.command in ("run", "update"):
         return command_run(paths, store=given.command == "update")
-    return command_lint(paths) if given.command == "lint" else command_table(paths)
+    return {"lint": command_lint, "badges": command_badges, "table": command_table}[given.command](paths)
 
 
 if __name__ == "__main__":

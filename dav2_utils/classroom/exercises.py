@@ -7,13 +7,14 @@ exercise is a card, a stub that ends with `check("03-anchored", strip)`, two fol
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from ..encoders import table_for
 from ..errors import CheckpointError
+from .judges import Judge, NotAttempted, equals, guesses, maps, near, subtract
+from .setup import record
 
 _SIGNS = {"not attempted": "○", "wrong": "✗", "error": "!", "right": "✓"}
 
@@ -36,7 +37,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Exercise:
-    judge: Callable[[Any], str | None]
+    judge: Judge
     praise: str = "That is it."
 
 
@@ -51,71 +52,12 @@ def check(exercise: str, answer: Any) -> Reply:
         return Reply("not attempted", "Put your answer in place of the three dots and run the cell again.")
     try:
         nudge = EXERCISES[exercise].judge(answer)
-    except _NotAttempted:
-        return Reply(
-            "not attempted", "The function gives nothing back yet. Put your answer in place of the three dots."
-        )
+    except NotAttempted as nothing:
+        return Reply("not attempted", str(nothing))
     except Exception as error:  # a learner's function may raise anything
         return Reply("error", f"Your answer raised {type(error).__name__}: {error}. Try it by hand on one name first.")
+    record(exercise, solved=not nudge)
     return Reply("wrong", nudge) if nudge else Reply("right", EXERCISES[exercise].praise)
-
-
-class _NotAttempted(Exception):
-    pass
-
-
-def _equals(right: Any, nudges: dict[Any, str], otherwise: str) -> Callable[[Any], str | None]:
-    """A judge for one value; `nudges` for the wrong ones that people give."""
-
-    def judge(answer: Any) -> str | None:
-        answer = answer.strip() if isinstance(answer, str) else tuple(answer) if isinstance(answer, list) else answer
-        return None if answer == right else f"I see {answer!r}. " + next(
-            (nudge for wrong, nudge in nudges.items() if wrong == answer), otherwise
-        )  # fmt: skip
-
-    return judge
-
-
-def _near(right: float, nudges: dict[float, str], otherwise: str) -> Callable[[Any], str | None]:
-    def judge(answer: Any) -> str | None:
-        for wrong, nudge in nudges.items():
-            if abs(float(answer) - wrong) < 1e-6:
-                return f"I see {answer}. {nudge}"
-        return None if abs(float(answer) - right) < 0.005 else f"I see {answer}. {otherwise}"
-
-    return judge
-
-
-def _maps(cases: dict[str, tuple[str, str]]) -> Callable[[Any], str | None]:
-    """A judge for a function from name to name: each case is a name, the right result, and a nudge."""
-
-    def judge(function: Any) -> str | None:
-        if not callable(function):
-            return f"I see a {type(function).__name__}. Hand over the function itself, without calling it."
-        for name, (right, nudge) in cases.items():
-            result = function(name)
-            if result is None or result is ...:
-                raise _NotAttempted
-            if result != right:
-                return f"{name!r} became {result!r}. {nudge}"
-        return None
-
-    return judge
-
-
-def _subtract(answer: Any) -> str | None:
-    asked = f"I see {answer!r}. Two sets are asked for, in this order: ({{missing}}, {{unexpected}})."
-    if not isinstance(answer, tuple | list):  # a set has no first and no second
-        return asked
-    try:
-        missing, unexpected = (frozenset([part] if isinstance(part, str) else part) for part in answer)
-    except (TypeError, ValueError):
-        return asked
-    if (set(missing), set(unexpected)) == ({"step"}, {"scale"}):
-        return "Both names are right, but the other way round: missing is always said from the model's side."
-    if (set(missing), set(unexpected)) == ({"scale"}, {"step"}):
-        return None
-    return f"I see missing {sorted(missing)} and unexpected {sorted(unexpected)}. A name that both have is neither."
 
 
 _NAMES = len(table_for("tiny"))
@@ -139,40 +81,41 @@ _COATS = {
 
 EXERCISES: dict[str, Exercise] = {
     "00-names": Exercise(
-        _equals(3, {2: "Count again: one of them has no dot in its name.", 6: "Only the left sides are names."},
+        equals(3, {2: "Count again: one of them has no dot in its name.", 6: "Only the left sides are names."},
                 "How many entries does the dictionary have?"),
         "That is how every exercise works.",
     ),
     "01-wrapped-twice": Exercise(
-        _equals("module.module.pretrained.cls_token", {
+        equals("module.module.pretrained.cls_token", {
             "module.pretrained.cls_token": "That is one wrapper. The colleague put on a second one.",
             "pretrained.cls_token": "That is the bare model, without any wrapper.",
         }, "The name is the path from the outermost wrapper down to the tensor."),
         "Two wrappers, two steps.",
     ),
     "01-reverse": Exercise(
-        _equals((_NAMES, _NAMES), {
+        equals((_NAMES, _NAMES), {
             (0, 0): "Would that raise an error? Compare one name of each side.",
             (_NAMES, 0): "The names that were given have to go somewhere, too.",
             (0, _NAMES): "What the model wanted, did it get?",
         }, "Each side counts in full when no name is the same. How many names does the model have?"),
         "Every name is missing, and every name is unexpected.",
     ),
-    "02-subtract": Exercise(_subtract),
+    "02-subtract": Exercise(subtract),
     "02-encoder": Exercise(
-        _equals("vitb", {
+        equals("vitb", {
             "vits": "vits has twelve blocks, too, but look at the width.",
             "vitl": "vitl has 24 blocks, so its last one is block 23.",
+            "ViT-B": "You mean the right one. Write its short name, as the table above does.",
         }, "Which of the encoders has a width of 768?"),
     ),
     "02-order": Exercise(
-        _equals(("ddp", "compile"), {
+        equals(("ddp", "compile"), {
             ("compile", "ddp"): "The leftmost step belongs to the wrapper that was put on last.",
         }, 'Two words are asked for, as a list: "compile" and "ddp", first things first.'),
         "compile is the coat, so its step comes first in the name.",
     ),
     "03-letters": Exercise(
-        _equals("reg_0.weight", {
+        equals("reg_0.weight", {
             "reg_module.0.weight": "That is what one would wish for. `replace` cuts more often than once.",
             "0.weight": "`reg_` is not part of what is cut.",
             "reg_.0.weight": "The dot belongs to `module.`, and goes with it.",
@@ -180,59 +123,83 @@ EXERCISES: dict[str, Exercise] = {
         "A name that no model has.",
     ),
     "03-anchored": Exercise(
-        _maps(_FRONT),
+        maps(_FRONT),
         "Front only, whole step only, and nothing else touched.",
     ),
     "03-coats": Exercise(
-        _maps(_FRONT | _COATS),
+        maps(_FRONT | _COATS),
         "That is the anchored strip, for any number of wrappers.",
     ),
     "04-nearer": Exercise(
-        _equals(("cup", "lamp"), {
+        equals(("cup", "lamp"), {
             ("lamp", "cup"): "Both the other way round. Which of the two grows with the distance?",
             ("cup", "cup"): "One of the two maps is in metres. Is 8 metres nearer than 4?",
             ("lamp", "lamp"): "Relative depth is inverse: what does a large value mean there?",
         }, 'A pair of words is asked for, "cup" or "lamp": (relative, metric).'),
     ),
     "04-factor": Exercise(
-        _near(20.0, {1.25: "You divided where you should have multiplied.", 5.0: "The model only said so.",
+        near(20.0, {1.25: "You divided where you should have multiplied.", 5.0: "The model only said so.",
                      80.0: "That is the end of the range, not the wall."},
               "Which number between 0 and 1 gives 5.0 after multiplying by 20?"),
     ),
     "04-absrel": Exercise(
-        _near(0.3, {1.0: "Each error is divided by the true depth, then the mean is taken.",
+        near(0.3, {1.0: "Each error is divided by the true depth, then the mean is taken.",
                     0.6: "That is the sum. AbsRel is the mean.",
                     (1 / 3 + 1 / 9) / 2: "You divided by what the model said. The truth goes below."},
               "First pixel: 1 / 2."),
         "A metre off at two metres weighs more than a metre off at ten.",
     ),
     "05-inner": Exercise(
-        _equals("wrapped.module.state_dict()", {
+        equals("wrapped.module.state_dict()", {
             "wrapped.state_dict()": "That is what made the prefix in the first place.",
             "model.module.state_dict()": "In this question the wrapper is called `wrapped`, and `model` is bare.",
             "wrapped.module": "That is the model. Its state dict is what is saved.",
-        }, "Ask the inner model, and not its wrapper, for its state dict."),
+            "wrapped.module.state_dict": "That is the method itself. Call it.",
+        }, "Ask the inner model, and not its wrapper, for its state dict.", also=("clean_state_dict(wrapped)",)),
     ),
     "05-trap": Exercise(
-        _equals(0, {_NAMES: "Did any name in the file begin with `pretrained`?"},
+        equals(0, {_NAMES: "Did any name in the file begin with `pretrained`?"},
                 "Write down the first name in the file, and what the script looks for."),
         "Nothing at all, and nobody is told.",
     ),
     "05-facts": Exercise(
-        _equals("max_depth", {
+        equals("max_depth", {
             "encoder": "The widths and the number of blocks tell the encoder.",
             "features": "The shapes of the head tell the features.",
         }, "Which of them is a plain number in the constructor, and no tensor?"),
     ),
-    "06-mendable": Exercise(
-        _equals("08", {
-            "03": "That file is a note of 133 bytes. Where would the weights come from?",
-            "05": "What did not arrive cannot be renamed.",
-        }, 'One number as text is asked for: "03", "05" or "08".'),
-        "All the weight is there, under longer names.",
+    "06-easy": Exercise(
+        guesses({"01": "box", "02": "prefix", "03": "pointer", "04": "page", "05": "cut"}, {
+            "01": "everything is missing, so nothing at the top of the file fits.",
+            "02": "the weights alone were saved, so there is no box.",
+            "03": "what does git keep in place of large files?",
+            "04": "twice the same: the line is not to blame. What else may a server send?",
+            "05": "a slow line that breaks off leaves the beginning.",
+        }),
+        "Complaints tell more than one would think. Now the evidence.",
+    ),
+    "06-medium": Exercise(
+        guesses({"06": "two wrappers", "07": "inner wrapper", "08": "outer model", "09": "other size",
+                 "10": "refused object"}, {
+            "06": "compile is a wrapper. Is it the only one here?",
+            "07": "half of the names fit, so the wrapper is not around the whole model.",
+            "08": "Lightning's module keeps the network in an attribute of its own.",
+            "09": "the words `size mismatch` speak of shapes.",
+            "10": "torch refuses before it has seen any name.",
+        }),
+        "Now see what the instruments say.",
+    ),
+    "06-nasty": Exercise(
+        guesses({"11": "fix", "12": "convert", "13": "choose", "14": "ask"}, {
+            "11": "all the tensors are in there, under names with a prefix.",
+            "12": "the same network, but a library of its own cuts it into other tensors.",
+            "13": "both sets are complete.",
+            "14": "what loads without a word leaves no trace in names and shapes.",
+        }),
+        "Each needs another cure.",
     ),
     "06-cause": Exercise(
-        _equals("other_naming", {
+        equals("other_naming", {
             "wrapper_prefix": "No wrapper splits one tensor into three.",
             "outer_module_prefix": "Leave `backbone` out: does the model have such a name?",
             "wrong_encoder": "The shapes are those of vits. What about the names?",
@@ -240,7 +207,7 @@ EXERCISES: dict[str, Exercise] = {
         "A conversion, not a rename.",
     ),
     "06-silent": Exercise(
-        _equals("none", {
+        equals("none", {
             "depth_head.scratch.output_conv2.2.weight": "Metric and relative models both have it, in the same shape.",
             "depth_head.scratch.output_conv2.2.bias": "Metric and relative models both have it, in the same shape.",
             "max_depth": "It is an argument of the constructor. Is there a tensor of that name?",

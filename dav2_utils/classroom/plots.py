@@ -16,7 +16,7 @@ import base64
 import functools
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -43,10 +43,14 @@ DPI = 100
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG and the sentence that says what is to be seen on it."""
+    """A PNG and the sentence that says what is to be seen on it.
 
-    png: bytes
+    `panels`: where its maps stand, each as left, top, right and bottom, from 0 to 1 of the whole picture.
+    """
+
+    png: bytes = field(repr=False)
     alt: str
+    panels: tuple[tuple[float, float, float, float], ...] = field(default=(), repr=False)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         data = {"text/html": self.to_html(), "image/png": self._base64(), "text/plain": self.alt}
@@ -228,7 +232,8 @@ def _picture(figure: Figure, alt: str) -> Picture:
     """Drawn without date or version, so that the same input gives the same bytes."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
-    return Picture(drawn.getvalue(), alt)
+    places = [axis.get_position() for axis in figure.axes if axis.images]
+    return Picture(drawn.getvalue(), alt, tuple((each.x0, 1 - each.y1, each.x1, 1 - each.y0) for each in places))
 
 
 def _bgr(image: npt.ArrayLike) -> Array:

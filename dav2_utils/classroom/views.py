@@ -19,6 +19,7 @@ from ..diagnosis.explain import explain
 from ..diagnosis.keytable import show_keys
 from ..errors import CheckpointError
 from ..files.checkpoint import inspect_file
+from ..texts import printable
 from .plots import Picture, show_depth
 
 LONGEST_SIDE = 1024  # pixels; an uploaded picture is made smaller than this
@@ -64,11 +65,11 @@ class Trial:
         table = "".join(
             f"<tr><th scope='row' {_LEFT}>{label}</th><td {_LEFT}>{value}</td></tr>" for label, value in rows
         )
-        return f"<p><b>{verdict}</b></p><table>{table}</table>"
+        return f"<p><b>{verdict}</b></p><table style='margin-left:0'>{table}</table>"
 
 
 def _some(names: list[str]) -> str:
-    first = ", ".join(f"<code>{escape(name)}</code>" for name in names[:2])
+    first = ", ".join(f"<code>{escape(printable(name, None))}</code>" for name in names[:2])
     return f"{len(names)}{', such as ' if names else ''}{first}"
 
 
@@ -101,7 +102,7 @@ def load_for_real(file: Any, model: nn.Module, order: tuple[str, ...]) -> str:
     try:
         said = str(copy.deepcopy(model).load_state_dict(state))
     except (RuntimeError, TypeError, AttributeError) as error:
-        text = f"{type(error).__name__}: {error}"
+        text = "\n".join(printable(line, None) for line in f"{type(error).__name__}: {error}".split("\n"))
         return f"<pre>{escape(text[:300])}{' ...' if len(text) > 300 else ''}</pre>{explain(text)._repr_html_()}"
     return f"<p><b>✓ torch says:</b> {escape(said)}</p>"
 
@@ -118,6 +119,27 @@ def depth_view(
     point = (across, down)
     shown = show_depth(depth, max_depth=model.max_depth, image=picture, title="depth", cmap=cmap, mark=point)
     return shown, f"At column {column}, row {row}: {value:.2f} {unit}."
+
+
+def clicked(value: str, picture: Picture) -> tuple[float, float] | None:
+    """Where on the map a click on its picture is, across and down from 0 to 1; None beside the map.
+
+    `value`: the click, across and down from 0 to 1 of the whole picture, as text with a space between.
+    """
+    try:
+        across, down = map(float, value.split())
+    except ValueError:
+        return None
+    for left, top, right, bottom in picture.panels:
+        if left <= across <= right and top <= down <= bottom:
+            return (across - left) / (right - left), (down - top) / (bottom - top)
+    return None
+
+
+def some_are_the_same(file: Any, model: Any) -> bool:
+    """Whether the names of `file` and `model` are partly the same, so that hiding those changes something."""
+    verdicts = {row.verdict for row in show_keys(file, model, limit=MOST_ROWS).rows}
+    return "same" in verdicts and len(verdicts) > 1
 
 
 def uploaded(value: Any) -> bytes | None:

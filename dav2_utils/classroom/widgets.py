@@ -21,7 +21,13 @@ from ..diagnosis.diagnose import table_of
 from ..errors import CheckpointError
 from ..files.checkpoint import inspect_file
 from . import views
-from .plots import COLOUR_MAPS
+from .plots import COLOUR_MAPS, Picture
+
+# ipywidgets has no picture to click on: the picture's own handler writes the place into a hidden text field.
+_CLICK = """const box = this.getBoundingClientRect();
+const field = this.closest('.widget-vbox').querySelector('.dav2-click input');
+field.value = (event.clientX - box.left) / box.width + ' ' + (event.clientY - box.top) / box.height;
+field.dispatchEvent(new Event('change', {bubbles: true}))"""
 
 
 def key_explorer(file: Any, model: Any = None) -> ipywidgets.VBox:
@@ -35,7 +41,9 @@ def key_explorer(file: Any, model: Any = None) -> ipywidgets.VBox:
     def show() -> None:
         out.value = _block(views.keys_html(left, right, search.value, fold.value, different.value))
 
-    return _around(show, [search, fold, different], out)
+    # A switch that would change nothing is not there.
+    hiding = [different] if right is not None and views.some_are_the_same(left, right) else []
+    return _around(show, [search, fold, *hiding], out)
 
 
 def strip_playground(file: Any, model: nn.Module) -> ipywidgets.VBox:
@@ -67,8 +75,12 @@ def strip_playground(file: Any, model: nn.Module) -> ipywidgets.VBox:
 
 
 def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[np.uint8]]) -> ipywidgets.VBox:
-    """Depth maps of `pictures` (BGR uint8, by name) or an uploaded one, by each of `models`; the depth at a point."""
+    """Depth maps of `pictures` (BGR uint8, by name) or an uploaded one, by each of `models`; the depth at a point.
+
+    A click on the map sets the point, and so do two sliders.
+    """
     seen = dict(pictures)
+    shown: list[Picture] = []
     which, scene, cmap = (
         ipywidgets.ToggleButtons(options=options, description=name, style={"button_width": "max-content"})
         for name, options in (("Weights", list(models)), ("Picture", list(seen)), ("Colours", list(COLOUR_MAPS[:3])))
@@ -78,9 +90,6 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
         ipywidgets.IntSlider(value=50, min=0, max=100, description=name, continuous_update=False)
         for name in ("Across, %", "Down, %")
     )
-    # Jupyter drops messages of more than 10 MB unsaid, so the label says it.
-    upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description="A picture of your own, below 10 MB")
-    upload.layout.width = "max-content"
     point, picture = ipywidgets.HTML(), ipywidgets.HTML()  # the words stand first, where the controls are
 
     def show() -> None:
@@ -88,8 +97,30 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
             drawn, words = views.depth_view(
                 models[which.value], seen[scene.value], cmap.value, size.value, across.value / 100, down.value / 100
             )
-        said = f"{escape(which.value)} on {escape(scene.value)}, {cmap.value}. {words}"
-        picture.value, point.value = drawn.to_html(), f"<p>{said}</p>"
+        shown[:] = [drawn]
+        picture.value = drawn.to_html().replace("<img ", f'<img onclick="{escape(_CLICK)}" ', 1)
+        point.value = f"<p>{escape(which.value)} on {escape(scene.value)}, {cmap.value}. {words}</p>"
+
+    def move(change: Mapping[str, Any]) -> None:
+        if place := views.clicked(change["new"], shown[0]):
+            across.value, down.value = (round(100 * part) for part in place)
+
+    click = ipywidgets.Text(layout={"display": "none"}, description="A click")  # what _CLICK writes
+    click.add_class("dav2-click")
+    click.observe(move, "value")
+    box = _around(show, [which, scene, cmap, size, across, down], point)
+    # Few rows, so that the map stays on the screen while its sliders move.
+    rows = (which, cmap), (scene, _upload(seen, scene, point, show)), (size, across, down)
+    lines = [ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows]
+    box.children = (*lines, click, point, picture)
+    return box
+
+
+def _upload(seen: dict[str, npt.NDArray[np.uint8]], scene: Any, point: Any, show: Callable[[], None]) -> Any:
+    """The button that takes a picture of one's own into `seen`, and chooses it in `scene`."""
+    # Jupyter drops messages of more than 10 MB unsaid, so the label says it.
+    upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description="A picture of your own, below 10 MB")
+    upload.layout.width = "max-content"
 
     def take(change: Mapping[str, Any]) -> None:
         try:
@@ -103,9 +134,7 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
             point.value = f"<p>✗ {escape(str(error))}</p>"
 
     upload.observe(take, "value")
-    box = _around(show, [which, scene, cmap, size, across, down], point)
-    box.children = (*box.children[:-1], upload, point, picture)
-    return box
+    return upload
 
 
 def error_reader(text: str = "") -> ipywidgets.VBox:

@@ -19,7 +19,7 @@ import click
 from .._version import __version__
 from ..errors import CheckpointError, MissingPackage
 from ..texts import printable
-from . import files, pictures
+from . import files, lessons, pictures
 from .options import OutputLost, say
 
 USAGE_KINDS = ("usage", "unknown_encoder", "several sets")
@@ -45,6 +45,7 @@ for command in (
     pictures.depth,
     pictures.download,
     pictures.check,
+    lessons.lessons,
 ):
     dav2.add_command(command)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -15,7 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lesson_runs
 import pytest
+
+from dav2_utils.classroom.copies import copy_lessons
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENS = ROOT / "build" / "screens"
@@ -25,16 +29,16 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(not CHROMIUM and not os.environ.get("CI"), reason="chromium is not installed"),
 ]
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a JupyterLab over a copy of the lessons, with settings and files of its own."""
+    """The address of a JupyterLab as `make lab` starts it, over copies of the lessons, with settings of its own."""
     home = tmp_path_factory.mktemp("lab")
-    shutil.copytree(ROOT / "notebooks", home / "notebooks", ignore=shutil.ignore_patterns("runs", ".ipynb*"))
+    copy_lessons(home / "my_lessons")
+    lesson_runs.with_trained(home / "my_lessons" / "runs")
     settings = home / "settings" / "@jupyterlab"
     (settings / "notebook-extension").mkdir(parents=True)
     (settings / "apputils-extension").mkdir()
@@ -46,9 +50,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     places = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "work", "JUPYTER_RUNTIME_DIR": "run"}
-    environment = os.environ | {name: str(home / folder) for name, folder in places.items()}
-    command = [sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser", f"--port={port}",
-               "--IdentityProvider.token=lessons", f"--ServerApp.root_dir={home / 'notebooks'}"]  # fmt: skip
+    environment = os.environ | {name: str(home / folder) for name, folder in places.items()} | {"SHELL": "/bin/sh"}
+    environment.pop("DAV2_LESSONS", None)
+    more = f"--allow-root --no-browser --port={port} --IdentityProvider.token=lessons --ServerApp.root_dir={home}"
+    said = subprocess.run(["make", "-n", "lab", f"ARGS={more}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    start = next(line for line in said.stdout.splitlines() if "jupyter lab" in line)
+    command = ["sh", "-c", "exec env " + start.replace("$PWD/.venv/bin", shlex.quote(str(Path(sys.executable).parent)))]
     with (home / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=home)
     try:
@@ -94,12 +101,12 @@ class Lesson:
         self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
         self.page.set_default_timeout(60_000)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(f"{lab}/lab/tree/{name}.ipynb?token=lessons&reset")
+        self.page.goto(f"{lab}/lab/tree/my_lessons/{name}.ipynb?token=lessons&reset")
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
         self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-        # The notebook may hear of its kernel a moment after the page says so; a run before that is lost. Lessons are
-        # stored executed, so their widgets, which are not stored, are the sign that this kernel is at work.
-        box = self.page.locator(".jp-OutputArea-output .widget-vbox").first
+        # The notebook may hear of its kernel a moment after the page says so; a run before that is lost. Copies are
+        # cleared, so any output is the sign that this kernel is at work.
+        box = self.page.locator(".jp-Notebook .jp-OutputArea-output").first
         for _ in range(4):
             self.page.get_by_role("menuitem", name="Run", exact=True).click()
             self.page.get_by_text("Run All Cells", exact=True).click()
@@ -110,7 +117,8 @@ class Lesson:
                 self.page.keyboard.press("Escape")
         box.wait_for()
         self.page.wait_for_function(
-            "![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.innerText.includes('*'))"
+            "![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.innerText.includes('*'))",
+            timeout=240_000,
         )
 
     def widget(self) -> Any:
@@ -137,6 +145,60 @@ def lesson(browser: Any, lab: str, request: pytest.FixtureRequest) -> Iterator[L
 
 def opens(name: str, size: tuple[int, int] = (1280, 720)) -> Any:
     return pytest.mark.parametrize("lesson", [(name, size)], indirect=True, ids=[name])
+
+
+VISIBLE = """([output, words]) => {
+    const walker = document.createTreeWalker(output, NodeFilter.SHOW_TEXT), range = document.createRange();
+    const text = output.textContent, at = text.indexOf(words);
+    if (at < 0) return 'not there';
+    const find = offset => {
+        const w = document.createTreeWalker(output, NodeFilter.SHOW_TEXT);
+        for (let left = offset, node = w.nextNode(); node; left -= node.length, node = w.nextNode())
+            if (left <= node.length) return [node, left];
+    };
+    range.setStart(...find(at)); range.setEnd(...find(at + words.length));
+    for (const box of range.getClientRects()) {
+        const seen = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
+        if (!seen || !output.contains(seen)) return 'covered, or outside the window, at ' + box.top;
+    }
+    return 'visible';
+}"""
+
+
+@opens("01_reproduce_the_error")
+def test_the_famous_error_is_seen_without_scrolling(lesson: Lesson) -> None:
+    cells = lesson.page.locator(".jp-CodeCell")
+    for source, end in (
+        ("fresh.load_state_dict(checkpoint)", '"model", "optimizer", "epoch", "previous_best"'),
+        ('fresh.load_state_dict(checkpoint["model"])', '"module.depth_head.scratch.output_conv2.2.bias"'),
+    ):
+        number = next(n for n in range(cells.count()) if cells.nth(n).locator(".cm-content").inner_text() == source)
+        cells.nth(number).evaluate("cell => cell.scrollIntoView()")
+        for cell, words in (
+            (number, "RuntimeError: Error(s) in loading"),
+            (number, "Missing key(s)"),
+            (number + 1, end),
+        ):
+            output = cells.nth(cell).locator(".jp-OutputArea-output").first.element_handle()
+            assert lesson.page.evaluate(VISIBLE, [output, words]) == "visible", words
+        assert "module.py" not in cells.nth(number).inner_text(), "torch's own code is left out"
+
+
+def test_the_labs_terminal_knows_the_programs(lab: str) -> None:
+    import websocket  # what jupyter_server itself depends on
+
+    request = urllib.request.Request(f"{lab}/api/terminals?token=lessons", method="POST")
+    name = json.load(urllib.request.urlopen(request, timeout=20))["name"]
+    link = f"{lab}/terminals/websocket/{name}?token=lessons".replace("http", "ws", 1)
+    terminal = websocket.create_connection(link, timeout=20)
+    terminal.send(json.dumps(["stdin", "command -v dav2; command -v torchrun; echo do''ne\r"]))
+    said = ""
+    while "done" not in said:
+        kind, *words = json.loads(terminal.recv())
+        said += "".join(words) if kind == "stdout" else ""
+    terminal.close()
+    for program in ("dav2", "torchrun"):
+        assert str(Path(sys.executable).parent / program) in said
 
 
 @opens("02_inspect_the_keys")
@@ -173,7 +235,7 @@ def test_strip_playground_by_keyboard_alone(lesson: Lesson) -> None:
     box.get_by_text("All keys matched successfully").wait_for()
 
 
-@opens("04_see_the_depth")
+@opens("04_see_the_depth", (1024, 576))  # 1280 by 720 at 125 % zoom
 def test_depth_viewer(lesson: Lesson) -> None:
     box = lesson.widget()
     for shown in lesson.page.locator(".jp-OutputArea-output img").all():
@@ -186,11 +248,18 @@ def test_depth_viewer(lesson: Lesson) -> None:
     lesson.page.wait_for_function(
         "before => [...document.querySelectorAll('.widget-vbox img')].at(-1).src !== before", arg=before
     )
-    box.get_by_role("slider").last.focus()
+    changed = "p => ![...document.querySelectorAll('.widget-vbox p')].some(e => e.innerText === p)"
+    slider = box.get_by_role("slider").last
+    slider.focus()
     lesson.page.keyboard.press("ArrowUp")
-    lesson.page.wait_for_function(
-        "p => ![...document.querySelectorAll('.widget-vbox p')].some(e => e.innerText === p)", arg=point
-    )
+    lesson.page.wait_for_function(changed, arg=point)
+    slider.scroll_into_view_if_needed()
+    for side in slider.bounding_box(), picture.bounding_box():
+        assert side["y"] >= 0 and side["y"] + side["height"] <= 576, "sliders and map on one screen at 125 % zoom"
+    point = box.get_by_text("At column").inner_text()
+    frame = picture.bounding_box()
+    lesson.page.mouse.click(frame["x"] + 0.6 * frame["width"], frame["y"] + 0.5 * frame["height"])
+    lesson.page.wait_for_function(changed, arg=point)
 
 
 @opens("06_checkpoint_clinic")

@@ -12,6 +12,9 @@ from dav2_utils.classroom.exercises import EXERCISES
 from dav2_utils.encoders import table_for
 
 _NAMES = len(table_for("tiny"))
+EASY = {"01": "box", "02": "prefix", "03": "pointer", "04": "page", "05": "cut"}
+MEDIUM = {"06": "two wrappers", "07": "inner wrapper", "08": "outer model", "09": "other size", "10": "refused object"}
+NASTY = {"11": "fix", "12": "convert", "13": "choose", "14": "ask"}
 WRONG: dict[str, tuple[Any, ...]] = {
     "00-names": (2, 6, "fc.weight"),
     "01-wrapped-twice": ("module.pretrained.cls_token", "pretrained.cls_token", "module.module", 2),
@@ -40,12 +43,14 @@ WRONG: dict[str, tuple[Any, ...]] = {
         lambda name: ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod")),
     ),
     "04-nearer": (("lamp", "cup"), ("cup", "cup"), ("lamp", "lamp"), "cup"),
-    "04-factor": (1.25, 5, 80, 25),
+    "04-factor": (1.25, 5, 80, 25, "twenty"),
     "04-absrel": (1.0, 0.6, (1 / 3 + 1 / 9) / 2, 0.2),
-    "05-inner": ("wrapped.state_dict()", "model.module.state_dict()", "wrapped.module"),
-    "05-trap": (_NAMES, 1, "all"),
+    "05-inner": ("wrapped.state_dict()", "model.module.state_dict()", "wrapped.module", "wrapped.module.state_dict"),
+    "05-trap": (_NAMES, 1, "1", "all"),
     "05-facts": ("encoder", "features", "out_channels"),
-    "06-mendable": ("03", "05", 8),
+    "06-easy": (EASY | {"01": "prefix"}, EASY | {"04": "cut"}, EASY | {"05": "broken"}, {"01": "box"}, "box"),
+    "06-medium": (MEDIUM | {"06": "inner wrapper"}, dict.fromkeys(MEDIUM, "other size")),
+    "06-nasty": (NASTY | {"14": "fix"}, NASTY | {"11": "choose"}),
     "06-cause": ("wrapper_prefix", "outer_module_prefix", "wrong_encoder", "naming"),
     "06-silent": ("depth_head.scratch.output_conv2.2.weight", "max_depth", "all"),
 }
@@ -65,7 +70,9 @@ RIGHT: dict[str, Any] = {
     "05-inner": " wrapped.module.state_dict() ",
     "05-trap": 0,
     "05-facts": "max_depth",
-    "06-mendable": "08",
+    "06-easy": EASY,
+    "06-medium": MEDIUM,
+    "06-nasty": NASTY | {"11": " Fix "},
     "06-cause": "other_naming",
     "06-silent": "none",
 }
@@ -101,7 +108,19 @@ def test_right(exercise: str) -> None:
 def test_an_answer_that_raises_is_explained() -> None:
     reply = check("03-anchored", lambda name: name.nothing())
     assert reply.state == "error" and "AttributeError" in reply.text
-    assert check("04-factor", "twenty").state == "error"
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer"),
+    [("05-trap", "0"), ("04-factor", "20"), ("00-names", " 3 "), ("05-inner", "clean_state_dict(wrapped)")],
+)
+def test_what_means_the_same_is_right(exercise: str, answer: str) -> None:
+    assert check(exercise, answer).state == "right"
+
+
+def test_guesses_that_are_open_are_named() -> None:
+    reply = check("06-nasty", NASTY | {"12": ..., "13": None})
+    assert reply.state == "not attempted" and "12, 13" in reply.text
 
 
 def test_a_reply_shows_itself_escaped() -> None:

@@ -106,7 +106,12 @@ def test_uploads_of_both_ipywidgets() -> None:
 
 
 def controls(box: Any) -> dict[str, Any]:
-    return {child.description: child for child in box.children if getattr(child, "description", "")}
+    return {child.description: child for child in inside(box) if getattr(child, "description", "")}
+
+
+def inside(box: Any) -> list[Any]:
+    """Everything in `box`, rows opened."""
+    return [each for child in box.children for each in (inside(child) if hasattr(child, "children") else [child])]
 
 
 def choose(upload: Any, content: bytes) -> None:
@@ -167,6 +172,34 @@ def test_depth_viewer_follows_its_controls_and_takes_an_upload(tiny_model: Depth
     assert "✗" in point.value and "decode" in point.value
 
 
+def test_a_click_on_either_panel_sets_the_point(tiny_model: DepthAnythingV2) -> None:
+    image = make_scene("streets", 1).image
+    box = widgets.depth_viewer({"one": tiny_model}, {"a street": image})
+    parts = controls(box)
+    drawn, _ = views.depth_view(tiny_model, image, "cividis", 112, 0.5, 0.5)
+    assert len(drawn.panels) == 2
+    for left, top, right, bottom in drawn.panels:
+        assert (right - left) * 900 / ((bottom - top) * 340) == pytest.approx(image.shape[1] / image.shape[0], rel=0.02)
+        parts["A click"].value = f"{left + 0.25 * (right - left)} {top + 0.8 * (bottom - top)}"
+        assert (parts["Across, %"].value, parts["Down, %"].value) == (25, 80)
+        parts["A click"].value = f"{left - 0.001} {top}"
+        assert (parts["Across, %"].value, parts["Down, %"].value) == (25, 80), "beside the panel"
+        parts["Across, %"].value = parts["Down, %"].value = 50
+    for nonsense in ("", "x y", "1"):
+        assert views.clicked(nonsense, drawn) is None
+
+
+def test_a_switch_that_would_change_nothing_is_not_there(latest: Path, tiny_model: DepthAnythingV2) -> None:
+    assert "Only what differs" not in controls(widgets.key_explorer(latest, tiny_model))
+    assert "Only what differs" not in controls(widgets.key_explorer(latest))
+    assert "Only what differs" in controls(widgets.key_explorer("vits", "vitl"))
+
+
+def test_control_characters_are_shown_as_such() -> None:
+    trial = views.try_switches(["a\x1b[31m\x07"], ["a\x1b[31m\x07"], ["b"], ())
+    assert "\x1b" not in trial.to_html() and "\\x1b" in trial.to_html()
+
+
 def test_error_reader_reads(tiny_model: DepthAnythingV2) -> None:
     box = widgets.error_reader()
     assert "Paste an error" in box.children[-1].value
@@ -184,8 +217,8 @@ def test_every_control_has_a_label(latest: Path, tiny_model: DepthAnythingV2) ->
         widgets.depth_viewer({"one": tiny_model}, {"a": image}),
         widgets.error_reader(),
     ):
-        kinds = [type(child).__name__ for child in box.children]
-        named = zip(box.children, kinds, strict=True)
+        kinds = [type(child).__name__ for child in inside(box)]
+        named = zip(inside(box), kinds, strict=True)
         assert all(child.description for child, kind in named if kind not in ("HTML", "Image"))
         assert not {"Dropdown", "Select", "RadioButtons"} & set(kinds), "JupyterLab takes the arrow keys from these"
 

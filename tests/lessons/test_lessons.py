@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lesson_badges
 import lesson_pages
 import lesson_rules
 import lesson_runs
+import lesson_words
 import lessons
 import nbformat
 import pytest
 
 ALL = lessons.lessons()
 IDS = [path.stem for path in ALL]
+LESSONS = [path for path in ALL if path.stem != lesson_rules.SCRATCH]
 # The errors that are meant: lesson, cell, exception, and what torch or this package says in it.
 MEANT = {
     ("01_reproduce_the_error", "first-face"): (
@@ -38,19 +41,9 @@ MEANT = {
 }
 
 
-@pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all lessons of this run, empty at first: whoever needs latest.pth first trains it."""
-    return tmp_path_factory.mktemp("runs")
-
-
 @pytest.mark.elsewhere
-@pytest.mark.xdist_group("lessons")
 @pytest.mark.parametrize("path", ALL, ids=IDS)
-def test_a_fresh_run_says_what_is_stored(
-    path: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DAV2_LESSONS", str(runs))
+def test_a_fresh_run_says_what_is_stored(path: Path, tmp_path: Path) -> None:
     stored = lesson_runs.read(path)
     fresh = lesson_runs.execute(path, tmp_path, environment=lesson_runs.secluded(tmp_path), solve=True)
     assert lesson_runs.differences(stored, fresh) == []
@@ -144,6 +137,11 @@ SPOILED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no alt text": (forget_alt, "no alt text"),
     "an address": (lambda nb: first_output(nb, "stream").update(text="<at 0x7f3a2b4c5d>"), "one machine"),
     "a path": (lambda nb: first_output(nb, "stream").update(text="/home/ada/latest.pth"), "one machine"),
+    "torch's own frames": (
+        lambda nb: first_output(nb, "stream").update(output_type="error", traceback=["File torch/module.py:1"]),
+        "frames outside the notebook",
+    ),
+    "another first cell": (lambda nb: spoil(nb, "setup", source="import sys"), "first cell do not go with"),
     "a widget": (
         lambda nb: first_output(nb, "execute_result").data.update({lesson_runs.WIDGET: "{}"}),
         "state of a widget",
@@ -255,27 +253,26 @@ def test_a_changed_output_is_a_difference() -> None:
         assert lesson_runs.differences(stored, fresh) != []
 
 
-def test_what_belongs_to_one_run_is_taken_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DAV2_LESSONS", str(tmp_path))
+def test_what_belongs_to_one_run_is_taken_out() -> None:
     output = nbformat.v4.new_output
     cell = nbformat.v4.new_code_cell("x", id="x", execution_count=7, metadata={"execution": {"a": "1"}, "tags": ["t"]})
     cell.outputs = [
         output("stream", name="stderr", text="\rdepth:   0%|   | 0/3\rdepth: 100%|###| 3/3 [00:01<00:00,  2.1it/s]\n"),
-        output("stream", name="stdout", text=f"wrote {tmp_path}\\a"),
+        output("stream", name="stdout", text="wrote runs\\05\\a"),
         output("stream", name="stdout", text=".pth\n"),
         output("display_data", data={lesson_runs.WIDGET: {"model_id": "0a1b"}, "text/plain": "VBox()"}),
         output(
             "error",
             ename="E",
             evalue="no",
-            traceback=["\x1b[31mCell In[7], line 1\x1b[0m", "File ~/torch.py:1", "E: no"],
+            traceback=["\x1b[31mCell In[7], line 1\x1b[0m", "E: no"],
         ),
     ]
     nb = lesson_runs.normalise(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}}))
     clean = nb.cells[0]
     assert (clean.execution_count, clean.metadata) == (1, {"tags": ["t"]})
     assert [out.output_type for out in clean.outputs] == ["stream", "execute_result", "error"]
-    assert clean.outputs[0].text == "wrote runs/a.pth\n"
+    assert clean.outputs[0].text == "wrote runs/05/a.pth\n"
     assert clean.outputs[1].data == {"text/plain": lesson_runs.WIDGET_TEXT}
     assert clean.outputs[2].traceback == ["Cell In[1], line 1", "E: no"]
     assert "widgets" not in nb.metadata
@@ -287,7 +284,7 @@ def test_what_belongs_to_one_run_is_taken_out(monkeypatch: pytest.MonkeyPatch, t
 def test_the_map_and_the_readme_say_what_the_lessons_say() -> None:
     table = lesson_rules.section(lesson_runs.read(ALL[0]), "The map")
     rows = dict(re.findall(r"\((\d\d_\w+)\.ipynb\) \| (\d+) \|", table))
-    said = {path.stem: str(lesson_rules.minutes(lesson_runs.read(path))) for path in ALL}
+    said = {path.stem: str(lesson_rules.minutes(lesson_runs.read(path))) for path in LESSONS}
     assert rows == {name: minutes for name, minutes in said.items() if name != ALL[0].stem}
     readme = (lesson_rules.ROOT / "README.md").read_text(encoding="utf-8")
     assert dict(re.findall(r"^\| \[\d\d\]\(notebooks/(\w+)\.ipynb\) \|.*\| (\d+) \|$", readme, re.M)) == said
@@ -295,11 +292,81 @@ def test_the_map_and_the_readme_say_what_the_lessons_say() -> None:
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
 def test_make_lab_serves_the_folder_that_the_links_lead_to() -> None:
-    """A Jupyter started in notebooks/ cannot open ../docs, to which lesson 00 links."""
+    """A Jupyter started in my_lessons/ cannot open ../docs, to which lesson 00 links."""
     said = subprocess.run(["make", "-n", "lab"], cwd=lesson_rules.ROOT, capture_output=True, text=True, check=True)
     words = next(line for line in said.stdout.splitlines() if "jupyter lab" in line).split()
-    assert not [word for word in words if word.startswith("notebooks")], "a path makes its folder the root"
-    assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in words
+    assert not [word for word in words if word.startswith(("notebooks", "my_lessons"))], (
+        "a path makes its folder the root"
+    )
+    assert "--LabApp.default_url=/lab/tree/my_lessons/00_start_here.ipynb" in words
+    assert any(line.endswith("dav2 lessons") for line in said.stdout.splitlines())
+
+
+def test_what_a_class_writes_git_does_not_see() -> None:
+    names = ["my_lessons/02_inspect_the_keys.ipynb", "my_lessons/runs/streets/latest.pth", "wheelhouse/a.whl"]
+    asked = subprocess.run(["git", "check-ignore", *names], cwd=lesson_rules.ROOT, capture_output=True, text=True)
+    if asked.returncode == 128:
+        pytest.skip("this is no clone")
+    assert asked.stdout.split() == names
+    makefile = (lesson_rules.ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "my_lessons" not in makefile.rpartition("\nclean:")[2].partition("\t")[2], "make clean spares them"
+
+
+def test_errors_end_in_the_cells_and_programs_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    cell = nbformat.v4.new_code_cell
+    cells = [
+        cell("%load_ext dav2_utils.classroom", id="on"),
+        cell("import sys, torch\nprogram = !command -v dav2\nprint(program)", id="program"),
+        cell("def load(state):\n    torch.nn.Linear(1, 1).load_state_dict(state)", id="define"),
+        cell("load({})", id="fails", metadata={"tags": ["raises-exception"]}),
+        cell("print(len(str(sys.last_value)))", id="whole"),
+        cell("1 +", id="syntax", metadata={"tags": ["raises-exception"]}),
+    ]
+    lesson_runs.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "x.ipynb")
+    done = {each.id: each for each in lesson_runs.execute(tmp_path / "x.ipynb", tmp_path).cells}
+    assert str(Path(sys.executable).parent) in done["program"].outputs[0].text
+    shown = "\n".join(done["fails"].outputs[0].traceback)
+    assert re.findall(r"^(Cell|File) ", shown, re.M) == ["Cell", "Cell"] and "in load(state)" in shown
+    assert "load({})" in shown and shown.endswith('Missing key(s) in state_dict: "weight", "bias". ')
+    assert done["whole"].outputs[0].text.strip() == str(len(done["fails"].outputs[0].evalue))
+    assert "SyntaxError" in "\n".join(done["syntax"].outputs[0].traceback)
+
+
+def test_every_call_and_word_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert lesson_words.unexplained(ALL) == []
+    spoiled = lesson_words.GLOSSARY.read_text(encoding="utf-8").replace("HashStore", "Store").replace("**EMA**", "EMA")
+    (tmp_path / "glossary.md").write_text(spoiled, encoding="utf-8")
+    monkeypatch.setattr(lesson_words, "GLOSSARY", tmp_path / "glossary.md")
+    assert [problem.split()[-1] for problem in lesson_words.unexplained(ALL)] == ["use"]
+    nb = lesson_runs.read(ALL[2])
+    without(nb, "`HashStore`")
+    spoil(nb, "families", source="import torch\ntorch.rot90(x)")
+    lesson_runs.write(nb, tmp_path / ALL[2].name)
+    problems = lesson_words.unexplained([*ALL[:2], tmp_path / ALL[2].name])
+    assert any("calls rot90" in problem for problem in problems) and any("calls HashStore" in p for p in problems)
+
+
+def test_lessons_run_in_an_old_locale_too() -> None:
+    """torch.compile's own backend reads a template in the locale's encoding, and fails in GBK or ASCII."""
+    code = "".join(cell.source for path in ALL for cell in lesson_runs.read(path).cells if cell.cell_type == "code")
+    assert len(re.findall(r"torch\.compile\(", code)) == code.count('backend="eager")') > 2
+
+
+def test_badges_come_from_one_address_and_are_left_out_without() -> None:
+    table = '[project.urls]\nRepository = "https://github.com/some/where"\n'
+    where = lesson_badges.address(table)
+    assert where == "https://github.com/some/where" and lesson_badges.address("[project]\n") == ""
+    for path in ALL:
+        nb = lesson_runs.read(path)
+        plain = copy.deepcopy(nb)
+        lesson_badges.dressed(nb, path.name, where)
+        title, setup = nb.cells[0].source, next(c for c in nb.cells if c.id == "setup").source
+        assert f"colab.research.google.com/github/some/where/blob/main/notebooks/{path.name}" in title
+        assert f"mybinder.org/v2/gh/some/where/main?urlpath=lab/tree/my_lessons/{path.name}" in title
+        assert "git clone --quiet --depth 1 https://github.com/some/where" in setup
+        assert lesson_badges.dressed(nb, path.name, where) == nb, "twice is once"
+        assert lesson_badges.dressed(nb, path.name, lesson_badges.address()) == plain
 
 
 def test_the_readmes_picture_is_the_one_in_lesson_04() -> None:
@@ -327,11 +394,12 @@ def test_the_first_cell_installs_on_colab_and_does_nothing_at_home(
             ran.append(f"{name} {line}")
 
     exec(code, {"get_ipython": Shell})
-    assert ran == []
+    assert ran == ["load_ext dav2_utils.classroom"]
+    ran.clear()
     monkeypatch.setitem(sys.modules, "google.colab", sys)
     names: dict[str, Any] = {"get_ipython": Shell}
     exec(code, names)
-    assert ran == ["pip install --quiet --no-deps {repository}"]
+    assert ran == ["pip install --quiet --no-deps {repository}", "load_ext dav2_utils.classroom"]
     assert names["repository"] == tmp_path / "clone"
 
 

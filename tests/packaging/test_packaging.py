@@ -162,6 +162,23 @@ def test_the_wheels_command_runs(installed: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["causes"][0]["cause"] == "wrapper_prefix"
 
 
+def test_the_wheel_brings_lessons_to_work_in(installed: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [installed / "dav2", "lessons", "--json"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    names = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+    assert sorted(json.loads(done.stdout)["copied"]) == names
+    lessons = tmp_path / "my_lessons"
+    assert "](docs/glossary.md)" in (lessons / "01_reproduce_the_error.ipynb").read_text(encoding="utf-8")
+    assert (lessons / "docs" / "teaching" / "README.md").is_file()
+    code = "import dav2_utils; print(dav2_utils.lesson_folder('01')); print(dav2_utils.__file__)"
+    environment = {name: value for name, value in os.environ.items() if name != "DAV2_LESSONS"}
+    said = subprocess.run(
+        [installed / "python", "-c", code], cwd=lessons, env=environment, capture_output=True, text=True
+    )
+    assert said.stdout.startswith(str(Path("runs", "01"))) and str(installed.parent) in said.stdout, said.stderr
+
+
 def test_data_are_read_from_a_zip_too(tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "package"), "zip", ROOT, "dav2_utils")
     code = "import dav2_utils as d; print(d.CAUSES['wrapper_prefix'].title, d.load_model('tiny').max_depth == 20)"

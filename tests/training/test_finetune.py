@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import lesson_runs
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -31,8 +32,8 @@ MODULE = ["-m", "dav2_utils.finetune"]
 
 @pytest.fixture(scope="module")
 def latest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two processes, two epochs of two steps."""
-    return make_checkpoint(tmp_path_factory.mktemp("run"), steps=2)
+    """Two processes, two epochs: the file of the lessons."""
+    return lesson_runs.with_trained(tmp_path_factory.mktemp("run") / "runs") / "streets" / "latest.pth"
 
 
 def read(path: Path) -> dict[str, object]:
@@ -71,6 +72,21 @@ def test_made_once(latest: Path) -> None:
     before = latest.stat().st_mtime_ns
     assert make_checkpoint(latest.parent, steps=2) == latest
     assert latest.stat().st_mtime_ns == before
+
+
+def test_a_class_shares_one_trained_file(
+    latest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DAV2_TRAINED", str(latest))
+    monkeypatch.setattr(finetune.subprocess, "Popen", None)  # nothing trains
+    made = make_checkpoint(tmp_path / "streets")
+    assert made.read_bytes() == latest.read_bytes() and [made] == list(made.parent.iterdir())
+    assert f"copied from {latest}" in capsys.readouterr().out
+    with pytest.raises(TypeError, match="NoneType"):  # another training than the lessons' is really made
+        make_checkpoint(tmp_path / "rooms", domain="rooms")
+    monkeypatch.setenv("DAV2_TRAINED", str(tmp_path / "nothing.pth"))
+    with pytest.raises(CheckpointError, match=r"DAV2_TRAINED names .*nothing\.pth, which cannot be read"):
+        make_checkpoint(tmp_path / "again")
 
 
 def gradients(plan: Plan, rank: int) -> torch.Tensor:
