@@ -52,7 +52,7 @@ class TorchZip:
         version = self.read(".data/version" if self.find(".data/version") else "version")
         if version is None:
             raise ArchiveError("torch.load refuses it, as it has no record called 'version'")
-        number = re.match(rb"\s*\+?([0-9]{1,18})", version)
+        number = re.match(rb"\+?([0-9]{1,18})", version.lstrip())
         if not number or not 1 <= int(number[1]) <= NEWEST_VERSION:
             raise ArchiveError(f"torch.load refuses it, as its version is {version[:20]!r}; versions 1 to "
                                f"{NEWEST_VERSION} are read")  # fmt: skip
