@@ -207,22 +207,21 @@ def _arguments(said: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _configuration(said: Mapping[str, Any], encoder: str | None, width: int) -> dict[str, Any]:
     """`config.json` of the package depth-estimation (`is_metric`) or of transformers (`depth_estimation_type`)."""
-    facts: dict[str, Any] = {}
+    inner = said.get("backbone_config")
+    widths = [said.get("reassemble_hidden_size"), inner.get("hidden_size") if isinstance(inner, dict) else None]
     if isinstance(said.get("is_metric"), bool):
-        backbone = said.get("backbone")
-        if backbone in ENCODERS and backbone != encoder:
-            return {}
-        facts["depth"] = "metric" if said["is_metric"] else "relative"
+        kind = "metric" if said["is_metric"] else "relative"
+        widths = [said.get("embed_dim")]
     elif said.get("model_type") in ("depth_anything", "prompt_depth_anything"):
-        inner = said.get("backbone_config")
-        widths = (said.get("reassemble_hidden_size"), inner.get("hidden_size") if isinstance(inner, dict) else None)
-        kind = said.get("depth_estimation_type", "relative")  # transformers leaves out what is its default
-        if any(type(other) is int and other != width for other in widths) or kind not in ("metric", "relative"):
-            return {}
-        facts["depth"] = kind
-    if facts.get("depth") == "metric" and is_max_depth(said.get("max_depth")):
-        facts["max_depth"] = float(said["max_depth"])
-    return facts
+        kind = said.get("depth_estimation_type", "relative")  # older versions leave out what is the default
+    else:
+        return {}
+    backbone = said.get("backbone")
+    other = isinstance(backbone, str) and backbone in ENCODERS and backbone != encoder
+    if other or any(type(size) is int and size != width for size in widths) or kind not in ("metric", "relative"):
+        return {}
+    metric = kind == "metric" and is_max_depth(said.get("max_depth"))
+    return {"depth": kind} | ({"max_depth": float(said["max_depth"])} if metric else {})
 
 
 def _training(content: Any, encoder: str | None) -> Iterator[Said]:
