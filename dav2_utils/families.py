@@ -43,10 +43,10 @@ class Recognised(NamedTuple):
         return {"family": self.family, "variant": self.variant, "contains": contains}
 
     def __str__(self) -> str:
-        said = [say("families.named", family=" = ".join(self.family), variant=self.variant)] if self.family else []
+        said = [say("families.named", family=" / ".join(self.family), variant=self.variant)] if self.family else []
         if self.contains:
-            at = self.contains.at or say("families.top")
-            said.append(say("families.contains", family=" = ".join(self.contains.family), at=at))
+            text = "families.contains" if self.contains.at else "families.contains_all"
+            said.append(say(text, family=" / ".join(self.contains.family), at=self.contains.at))
         return "; ".join(said)
 
 
@@ -80,14 +80,18 @@ def about(family: str) -> About:
 
 
 def advice(found: Recognised) -> list[str]:
-    """Sentences on what to do with what was recognised, in the reader's language; none where nothing was."""
+    """Sentences on what to do with what was recognised, in the reader's language; none where nothing was.
+
+    Only a Depth Anything is offered to be taken out.
+    """
     said = []
     if found.family:
         package, cls, _, note = about(found.family[0])
         said = [say("families.loader", package=package, cls=cls), *([say(f"families.notes.{note}")] if note else [])]
-    if found.contains and found.contains.at:
+    ours = {name for rule in _rules() if rule.ours == "" for name in rule.family}
+    if found.contains and found.contains.at and set(found.contains.family) <= ours:
         at = found.contains.at
-        said.append(say("families.inside", family=" = ".join(found.contains.family), at=at, name=at.rstrip(".")))
+        said.append(say("families.inside", family=" / ".join(found.contains.family), at=at, name=at.rstrip(".")))
     return said
 
 

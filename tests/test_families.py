@@ -271,6 +271,9 @@ def test_what_is_said_of_the_ones_that_mislead() -> None:
     assert any("strict=False" in line for line in advice(recognise(table("prompt_depth_anything_vits"))))
     stereo = advice(recognise(table("foundation_stereo_vitl")))
     assert any("--select feature.dino.depth_anything`" in line for line in stereo)
+    assert not any("--select" in line for line in advice(recognise(table("zoedepth_n")))), "no Depth Anything"
+    wrapped = recognise({f"net.depth.{name}": info for name, info in VITS.items()} | {"fnet.weight": TensorInfo((1,))})
+    assert ["--select net.depth`" in line for line in advice(wrapped)] == [True], "in a network that nobody knows"
 
 
 def test_the_renaming_of_distill_any_depth_is_one_to_one() -> None:
