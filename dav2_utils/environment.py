@@ -51,7 +51,9 @@ def check_environment() -> list[Check]:
     except PackageNotFoundError:  # dav2.pyz, or a copy of the sources
         return [*rows, Check("dav2_utils", "not installed", "for depth, lessons", "absent", _INSTALL)]
     for requirement in requirements:
-        match = re.match(r"([\w.-]+)\s*(?:\[.*?\])?\s*>=([\w.]+)(?:\s*;\s*extra\s*==\s*['\"](\w+)['\"])?", requirement)
+        match = re.match(
+            r"^([\w.-]+)\s*(?:\[[^\]]*\]\s*)?>=([\w.]+)(?:\s*;\s*extra\s*==\s*['\"](\w+)['\"])?", requirement
+        )
         if match and match[3] in (None, "lessons"):
             rows.append(_check(match[1], match[2], lessons_only=match[3] is not None))
     return [*rows, *_two_processes(rows)]

@@ -47,9 +47,9 @@ def wrappers_in(names: Iterable[str]) -> list[str]:
             fronts[tuple(path[:front])] += 1
             deeper.update({(depth, part): None for depth, part in enumerate(path[front:]) if part in WRAPPERS})
     most: tuple[str, ...] = max(fronts, key=lambda front: (bool(front), fronts[front]), default=())
-    found = list(most)
+    known = set(most)
     others = [part for front in fronts for part in front] + [part for _, part in sorted(deeper)]
-    return found + list(dict.fromkeys(part for part in others if part not in found))
+    return [*most, *dict.fromkeys(part for part in others if part not in known)]
 
 
 def bare(name: str, components: Collection[str] = WRAPPERS) -> str:
@@ -67,8 +67,8 @@ def rename_map(
 
     With a `target` (the names that the model has) the target decides: a component goes where the target has the name
     without it, comes where the target has the name with it, and stays where the target has it too. One attribute
-    prefix common to the weights (`model.`, `net.`) goes only when the target proves it. Without a target, wrapper
-    components go wherever the result is one-to-one.
+    prefix common to the weights (`model.`, `net.`) goes only when the target proves it. Without a target, all wrapper
+    components go, so a second time there is nothing to do.
 
     `components` names the components to take off instead of the known `WRAPPERS`. Raises `PrefixError`, with the
     names concerned, where two names would become one, where a component in `components` is nowhere, and where the
@@ -79,12 +79,10 @@ def rename_map(
     for token in components or ():
         _must_occur(token, old)
     if target is None:
-        fronts_off = _without_front(old, tokens)
-        new = _first_one_to_one(
-            old, [[bare(name, tokens) for name in old], *([fronts_off] if fronts_off != old else [])]
-        )
+        new = [bare(name, tokens) for name in old]
     else:
         new = _onto(old, set(target), tokens, outer=components is None)
+    _must_be_one_to_one(old, new)
     _must_have_gone(components or (), old, new)
     return dict(zip(old, new, strict=True))
 
@@ -94,51 +92,53 @@ def _onto(old: list[str], target: set[str], tokens: Collection[str], outer: bool
     for literal in (old, _without_front(old, tokens)):
         if target.issuperset(literal) and len(set(literal)) == len(old):
             return literal
-    by_bare: dict[str, list[str]] = {}
+    by_bare: dict[str, dict[str, None]] = {}
     for name in target:
-        by_bare.setdefault(bare(name, tokens), []).append(name)
-    own = _Places()
-    for name in target:
-        own.add(name, tokens)
-    new = [_closest(name, target, by_bare.get(bare(name, tokens), []), own, tokens) for name in old]
+        by_bare.setdefault(bare(name, tokens), {})[name] = None
+    own = _places(target, tokens)
+    new = [_closest(name, target, by_bare.get(bare(name, tokens), {}), own, tokens) for name in old]
     if outer and not target.issuperset(new):
         new = _with_outer_prefix(new, target, by_bare, tokens)
-    return _first_one_to_one(old, [new])
+    return new
 
 
-def _closest(name: str, target: set[str], same: list[str], own: _Places, tokens: Collection[str]) -> str:
+def _closest(name: str, target: set[str], same: Collection[str], own: Collection[int], tokens: Collection[str]) -> str:
     """What the target calls the tensor `name`, where `same` are the target's names that differ in wrappers alone."""
     if name in target:
         return name
     if len(same) == 1:
-        return same[0]
+        return next(iter(same))
     path = name.split(".")
     for front in range(1, min(_front(path[:-1], tokens), 8) + 1 if same else 1):
         if (shorter := ".".join(path[front:])) in same:
             return shorter
-    kept: list[str] = []  # not in the target: only the components that the target has at the same place stay
-    place: _Places | None = own
+    kept, place = [], 0  # not in the target: only the components that the target has at the same place stay
     for part in path[:-1]:
+        inner = hash((place, part))
         if part not in tokens:
             kept.append(part)
-            place = place.get(part) if place is not None else None
-        elif place is not None and part in place:
+            place = inner
+        elif inner in own:
             kept.append(part)
     return ".".join([*kept, path[-1]])
 
 
-class _Places(dict[str, "_Places"]):
-    """The tree of the target's modules; a wrapper component is a leaf beside the modules that it wraps."""
-
-    def add(self, name: str, tokens: Collection[str]) -> None:
-        place = self
-        for part in name.split(".")[:-1]:
-            inner = place.setdefault(part, _Places())
-            place = place if part in tokens else inner
+def _places(names: Iterable[str], tokens: Collection[str]) -> set[int]:
+    """Where in a model's modules wrapper components stand; by hashes, as the paths themselves grow with their depth."""
+    found = set()
+    for name in names:
+        place = 0
+        for part in name.split(".")[:-1] if any(token in name for token in tokens) else ():
+            inner = hash((place, part))
+            if part in tokens:
+                found.add(inner)
+            else:
+                place = inner
+    return found
 
 
 def _with_outer_prefix(
-    names: list[str], target: set[str], by_bare: Mapping[str, list[str]], tokens: Collection[str]
+    names: list[str], target: set[str], by_bare: Mapping[str, Collection[str]], tokens: Collection[str]
 ) -> list[str]:
     """`names` without, or with, one attribute prefix, if that makes the target complete; otherwise as they are.
 
@@ -150,7 +150,7 @@ def _with_outer_prefix(
     off = _one_prefix(plain.values(), by_bare)
     if off and hits < len(target):  # where nothing is missing, what lies under a prefix is a second set
         under = {name: by_bare.get(short.removeprefix(off)) for name, short in plain.items() if short.startswith(off)}
-        landed = {name: there[0] for name, there in under.items() if there and len(there) == 1}
+        landed = {name: next(iter(there)) for name, there in under.items() if there and len(there) == 1}
         moved = [landed.get(name) or (plain[name].removeprefix(off) if name in under else name) for name in names]
         covered = len(target.intersection(moved))
         if covered == len(target) or (len(landed) == len(under) and covered > max(hits, len(target) / 2)):
@@ -159,7 +159,7 @@ def _with_outer_prefix(
     if on and len(by_bare) == len(names) == len(target) and not hits:
         added = [on + plain[name] for name in names]
         if all(name in by_bare for name in added):
-            return [by_bare[name][0] for name in added]
+            return [next(iter(by_bare[name])) for name in added]
     return names
 
 
@@ -190,13 +190,12 @@ def _without_front(names: list[str], tokens: Collection[str]) -> list[str]:
     return [name.split(".", least)[-1] if front else name for name, front in zip(names, fronts, strict=True)]
 
 
-def _first_one_to_one(old: list[str], candidates: list[list[str]]) -> list[str]:
-    for new in candidates:
-        if len(set(new)) == len(old):
-            return new
-    taken = Counter(candidates[0])
-    clash = next(name for name in candidates[0] if taken[name] > 1)
-    rivals = [repr(name) for name, became in zip(old, candidates[0], strict=True) if became == clash]
+def _must_be_one_to_one(old: list[str], new: list[str]) -> None:
+    if len(set(new)) == len(old):
+        return
+    taken = Counter(new)
+    clash = next(name for name in new if taken[name] > 1)
+    rivals = [repr(name) for name, became in zip(old, new, strict=True) if became == clash]
     raise PrefixError(
         f"Without their wrapper components, {' and '.join(rivals[:3])} would both become {clash!r}",
         "one tensor for each name",

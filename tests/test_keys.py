@@ -43,7 +43,6 @@ TABLE = [
     (["n_averaged", "module.a"], ["n_averaged", "module.a"], ["n_averaged", "module.a"]),
     # one-to-one in one way only
     (["w", "module.w"], ["w", "module.w"], ["w", "module.w"]),
-    (["module.x", "module.module.x"], None, ["x", "module.x"]),
     (["module.x", "module.module.x"], ["x", "module.x"], ["x", "module.x"]),
     (["module.module.l.w", "module.module.l.module.w"], ["l.w", "l.module.w"], ["l.w", "l.module.w"]),
     (["module.l.w", "module.l.module.w", "n"], ["l.w", "l.module.w"], ["l.w", "l.module.w", "n"]),
@@ -78,6 +77,7 @@ def test_rename_map(names: list[str], target: list[str] | None, expected: list[s
     ("names", "target", "components", "named"),
     [
         (["w", "module.w"], None, None, ["'w'", "'module.w'"]),
+        (["module.x", "module.module.x"], None, None, ["'module.x'", "'module.module.x'"]),  # x, module.x would be it
         (["w", "module.w"], ["w"], None, ["'w'", "'module.w'"]),
         (["a.w", "a.module.w", "b"], ["a.w", "b"], None, ["'a.w'", "'a.module.w'"]),
         (["a.w"], None, ["module"], ["'module'", "'a.w'"]),

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..encoders import ENCODERS, infer_encoder, table_for
-from ..errors import AmbiguousSets, CheckpointError, NotACheckpoint, NoWeights, PrefixError
+from ..errors import AmbiguousSets, CheckpointError, NotACheckpoint, NoWeights, PrefixError, TooMuch
 from ..files.checkpoint import Checkpoint, inspect_file
 from ..files.checkpoint import select as choose
 from ..files.facts import believed
-from ..files.weightsets import WeightSet
+from ..files.placeholders import extra
+from ..files.weightsets import WeightSet, find_sets
 from ..keys import Table, TensorInfo
 from ..wrappers import WRAPPERS, bare, rename_map, wrappers_in
 from .causes import CauseFound
@@ -81,36 +81,32 @@ def _open(source: Any) -> Checkpoint:
         return source
     if isinstance(source, (str, os.PathLike)):
         return inspect_file(source)
-    state = source.state_dict() if hasattr(source, "state_dict") else source
-    sets = _sets_in(state) if isinstance(state, Mapping) else []
+    try:
+        sets, others = _in_memory(source)
+    except TooMuch as error:
+        raise CheckpointError(f"This {type(source).__name__} cannot be looked through: {error}") from error
     if not sets:
         raise CheckpointError(
             f"There are no named tensors in this {type(source).__name__}",
             "a path, a state dict, a module or a checkpoint",
         )
-    others = {str(name): type(value).__name__ for name, value in state.items() if not _is_tensor(value)}
-    return Checkpoint.in_memory(sets, {name: kind for name, kind in others.items() if name not in _tops(sets)})
+    return Checkpoint.in_memory(sets, others)
 
 
-def _tops(sets: list[WeightSet]) -> set[str]:
-    return {weights.path[0] for weights in sets if weights.path}
+def _in_memory(source: Any) -> tuple[list[WeightSet], dict[str, Any]]:
+    """The sets of weights in what is loaded already, and what is beside them: found as in a file."""
+    if not hasattr(source, "state_dict"):
+        return find_sets(source, _info)
+    entries = source.state_dict().items()  # a module's own: one set, whatever is in it
+    table = {str(name): info for name, value in entries if (info := _info(value) or extra(str(name)))}
+    return [WeightSet((), table)] if table else [], {}
 
 
-def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
-
-
-def _sets_in(state: Mapping[Any, Any], path: tuple[str, ...] = ()) -> list[WeightSet]:
-    """The sets of weights in nested dictionaries, three deep."""
-    tensors = {str(name): value for name, value in state.items() if _is_tensor(value)}
-    if tensors:
-        table = {
-            name: TensorInfo(tuple(map(int, value.shape)), str(value.dtype).removeprefix("torch."))
-            for name, value in tensors.items()
-        }
-        return [WeightSet(path, table)]
-    inner = [(name, value) for name, value in state.items() if isinstance(value, Mapping)]
-    return [found for name, value in inner if len(path) < 3 for found in _sets_in(value, (*path, str(name)))]
+def _info(value: Any) -> TensorInfo | None:
+    """Shape and dtype of whatever has both: a tensor of torch or numpy, or a line of a table."""
+    if isinstance(value, type) or not (hasattr(value, "shape") and hasattr(value, "dtype")):
+        return None
+    return TensorInfo(tuple(map(int, value.shape)), str(value.dtype).removeprefix("torch."))
 
 
 def _target(target: Any, encoder: str | None, found: Table) -> tuple[Table | None, str | None]:
@@ -147,6 +143,8 @@ def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None
     """What stands between the file and the chosen set of weights: objects that are code, and containers."""
     others = ", ".join(list(opened.other_entries)[:6])
     strange = f"the pickle names {', '.join(opened.globals[:4])}{', ...' if len(opened.globals) > 4 else ''}"
+    if opened.beyond and not opened.globals:
+        strange = "it is written in a pickle protocol of which torch.load(weights_only=True) does not know everything"
     readable = opened.format == "torch-zip" and not chosen.elsewhere
     do = _TAKEN_OUT if readable else _OPEN_ONCE
     if chosen.elsewhere.endswith(_SLICED):
@@ -154,13 +152,13 @@ def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None
         result.causes.append(cause("sharded_model", chosen.elsewhere.rpartition(".")[2], seen))
     elif chosen.module:
         result.causes.append(cause("whole_model", chosen.module, strange, do, readable))
-    elif opened.globals:
+    elif opened.globals or opened.beyond:
         result.causes.append(cause("refused_pickle", ", ".join(opened.globals[:2]), strange, do, readable))
     if chosen.path:
         where = f"the tensors are inside {' > '.join(map(repr, chosen.path))}{others and ', beside ' + others}"
         result.causes.append(cause("training_container", " > ".join(chosen.path), where, "", True))
-    if chosen.path or opened.globals:
-        result.steps.append(Step("unwrap", path=chosen.path))
+    if chosen.path or opened.globals or opened.beyond or (opened.other_entries and opened.format != "memory"):
+        result.steps.append(Step("unwrap", path=chosen.path))  # load_state_dict takes nothing but what belongs to it
 
 
 def _prefixes(result: Diagnosis, table: Table) -> None:
@@ -168,9 +166,11 @@ def _prefixes(result: Diagnosis, table: Table) -> None:
     gone: Counter[str] = Counter()
     come: Counter[str] = Counter()
     for old, new in result.rename.items():
-        if old != new:
-            gone.update(_lost(old, new))
-            come.update(_lost(new, old))
+        if old == new:
+            continue
+        off, on = _lost(old, new), _lost(new, old)
+        gone.update(off if off or on else _elsewhere(old, new))
+        come.update(on if off or on else _elsewhere(new, old))
     wrappers = [token for token in dict.fromkeys(wrappers_in(table)) if token in gone]
     outer = [token for token in gone if token not in WRAPPERS]
     result.steps += [Step("strip", token=token, keys=gone[token]) for token in [*wrappers, *outer]]
@@ -191,6 +191,12 @@ def _lost(name: str, other: str) -> set[str]:
     parts = Counter(name.split(".")) - Counter(other.split("."))
     outer = bare(name)[: -len(bare(other)) - 1]
     return {part for part in parts if part in WRAPPERS} | ({outer} if outer else set())
+
+
+def _elsewhere(name: str, other: str) -> set[str]:
+    """The wrapper components that two names have in another order: they come off, and go on again as in `other`."""
+    places = zip(name.split("."), other.split("."), strict=False)
+    return {part for part, there in places if part != there and part in WRAPPERS}
 
 
 def _prefix(name: str, detail: str, tokens: list[str], counts: Counter[str], total: int) -> CauseFound:
@@ -222,7 +228,8 @@ def _compare(result: Diagnosis, found: Table, target: Table) -> None:
         for name in left.size_mismatch
     ]
     complete = left.nothing and bool(left.matched) and all(c.repairable_by_renaming for c in result.causes)
-    result.verdict = ("repairable" if result.steps else "loads") if complete else "not repairable"
+    as_it_is = not result.steps and all(old == new for old, new in result.rename.items())
+    result.verdict = "not repairable" if not complete else "loads" if as_it_is else "repairable"
     result._target = target
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from ..encoders import ENCODERS, infer_encoder
+from ..files.placeholders import extra
 from ..keys import Table
 from .causes import CAUSES, CauseFound
 from .names import bookkeeping
@@ -41,7 +42,7 @@ class Leftovers:
     def __post_init__(self) -> None:
         self.missing = [name for name in self.target if name not in self.found]
         self.unexpected = [name for name in self.found if name not in self.target]
-        both = [name for name in self.target if name in self.found]
+        both = [name for name in self.target if name in self.found and not extra(name)]  # those have no shape
         self.size_mismatch = [name for name in both if self.found[name].shape != self.target[name].shape]
 
     @property

@@ -36,7 +36,7 @@ _HEAD = re.compile(
 )
 _LIST_END = re.compile(r"sizemismatchfor|Whilecopyingtheparameter|Traceback\(most|Duringhandlingof|Theaboveexception")
 _QUOTED = re.compile(r"""["']([^"',{}\[\]<>]{1,400})["'](?=[,.\])}"';]|$)""")
-_PLAIN_NAME = re.compile(r"(?=[\w\-]{0,100}[._])[A-Za-z_][\w.\-]*$")
+_PLAIN_NAME = re.compile(r"^(?=[\w\-]{0,100}[._])[A-Za-z_][\w.\-]*$")
 _ONE_UNEXPECTED = re.compile(r"""unexpectedkey["']([^"']{1,400})["']in""", re.IGNORECASE)
 _KEY_ERROR = re.compile(r"""KeyError:["']?(?:["'])([^"']{1,400})["']""")
 _SIZE = re.compile(

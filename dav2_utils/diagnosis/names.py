@@ -35,9 +35,8 @@ class Lists:
         looked_for = [name for name in message.key_errors if "." in name]
         missing, unexpected = [*message.missing, *looked_for], message.unexpected
         self.every = [*missing, *unexpected, *message.size_mismatch]
-        paired = set(unexpected) & {end for name in missing for end in _endings(name)} or (
-            set(missing) & {end for name in unexpected for end in _endings(name)}
-        )  # the same entry under a prefix tells of the prefix, even where it is bookkeeping
+        # the same entry under a prefix tells of the prefix, even where it is bookkeeping
+        paired = _one_ends_in(missing, set(unexpected)) or _one_ends_in(unexpected, set(missing))
         self.missing = [name for name in missing if paired or not bookkeeping(name)]
         self.unexpected = [name for name in unexpected if paired or not bookkeeping(name)]
         self.sizes = message.size_mismatch
@@ -114,8 +113,8 @@ def _nested_blocks(lists: Lists) -> Reading | None:
                    all(nested) and all(flat) and lists.complete and not lists.sizes)  # fmt: skip
 
 
-_NESTED = re.compile(r"(?:^|\.)(?:blocks|layers)\.\d+\.\d+\.([A-Za-z][\w.]*)$")
-_FLAT = re.compile(r"(?:^|\.)(?:blocks|layers)\.\d+\.([A-Za-z][\w.]*)$")
+_NESTED = re.compile(r"(?:^|\.)(?:blocks|layers)\.\d+\.\d+\.([A-Za-z].*)", re.S)
+_FLAT = re.compile(r"(?:^|\.)(?:blocks|layers)\.\d+\.([A-Za-z].*)", re.S)
 
 
 def _outer(lists: Lists) -> Reading | None:
@@ -151,35 +150,30 @@ def _leading_path(longer: list[str], shorter: list[str]) -> str:
     """The path (with its dot) under which `longer` holds what `shorter` holds at the top; empty if there is none."""
     exact, alike, heads = set(shorter), {_family(name) for name in shorter}, tops(shorter)
     votes: Counter[str] = Counter()
-    below: dict[str, set[str]] = {}
     for name in longer:
         parts = name.split(".")
         for k in range(1, min(len(parts) - 1, 4) + 1 if parts[0] not in heads else 1):
             path, rest = ".".join(parts[:k]) + ".", ".".join(parts[k:])
             if not parts[k - 1].isdigit() and not parts[k].isdigit():
-                votes[path] += 4 if rest in exact else 2 if _family(rest) in alike else parts[k] in heads
-                below.setdefault(path, set()).add(parts[k])
+                if vote := 4 if rest in exact else 2 if _family(rest) in alike else parts[k] in heads:
+                    votes[path] += vote
     best = max(votes, key=lambda path: votes[path], default="")
-    under = sum(name.startswith(best) for name in longer)
-    all_heads = heads <= below.get(best, set())
-    return best if votes[best] and 3 * under >= len(longer) and (all_heads or votes[best] >= under) else ""
+    under = [name for name in longer if name.startswith(best)]
+    all_heads = heads <= tops(name[len(best) :] for name in under)
+    return best if votes[best] and 3 * len(under) >= len(longer) and (all_heads or votes[best] >= len(under)) else ""
 
 
 def _renamed(lists: Lists) -> Reading | None:
     """Most names of both lists have a twin on the other side that differs in one component."""
     if not (lists.missing and lists.unexpected) or lists.sizes:
         return None
-    places, others = _gaps(lists.missing), _gaps(lists.unexpected)
     pairs: Counter[tuple[str, str]] = Counter()
     twins: tuple[set[str], set[str]] = set(), set()
-    for gap in places.keys() & others.keys():
-        if len(places[gap]) * len(others[gap]) > _MOST_WORDS:
-            continue  # hundreds of words in one place are no renaming, and trying all pairs would take for ever
-        for (part, theirs), (new, mine) in product(others[gap].items(), places[gap].items()):
-            if not part == new == "#":
-                pairs[part, new] += len(theirs) * len(mine)
-                twins[0].update(mine)
-                twins[1].update(theirs)
+    for depth in range(_DEEPEST):  # one depth after the other: all at once would be hundreds of times the text
+        places = _gaps(lists.missing, depth, set(map(hash, _all_gaps(lists.unexpected, depth))))
+        if places:
+            others = _gaps(lists.unexpected, depth, set(map(hash, places)))
+            _count_twins(places, others, pairs, twins)
     if not pairs or 5 * len(twins[0]) < 2 * len(lists.missing) or 5 * len(twins[1]) < 2 * len(lists.unexpected):
         return None
     (old, new), count = pairs.most_common(1)[0]
@@ -189,15 +183,33 @@ def _renamed(lists: Lists) -> Reading | None:
 
 
 _MOST_WORDS = 2_500
+Gaps = dict[str, dict[str, list[str]]]
 
 
-def _gaps(names: list[str]) -> dict[tuple[str, ...], dict[str, list[str]]]:
-    """The names by what they are with one component left out, and then by the family of that component."""
-    found: dict[tuple[str, ...], dict[str, list[str]]] = {}
+def _count_twins(places: Gaps, others: Gaps, pairs: Counter[tuple[str, str]], twins: tuple[set[str], set[str]]) -> None:
+    """Count which words stand in the same gap of the model's `places` and of the file's `others`."""
+    for gap in places.keys() & others.keys():
+        if len(places[gap]) * len(others[gap]) > _MOST_WORDS:
+            continue  # hundreds of words in one place are no renaming, and trying all pairs would take for ever
+        for (part, theirs), (new, mine) in product(others[gap].items(), places[gap].items()):
+            if not part == new == "#":
+                pairs[part, new] += len(theirs) * len(mine)
+                twins[0].update(mine)
+                twins[1].update(theirs)
+
+
+def _gaps(names: list[str], depth: int, wanted: set[int]) -> Gaps:
+    """The names by what they are with a gap at `depth`, and then by the family of the component that stands there."""
+    found: Gaps = {}
     for name in names:
-        for rest, part in _without_one(name):
-            found.setdefault(rest, {}).setdefault(_family(part), []).append(name)
+        for gap, part in _with_gap(name, depth):
+            if hash(gap) in wanted:
+                found.setdefault(gap, {}).setdefault(_family(part), []).append(name)
     return found
+
+
+def _all_gaps(names: list[str], depth: int) -> Iterator[str]:
+    return (gap for name in names for gap, _ in _with_gap(name, depth))
 
 
 def _damaged(lists: Lists) -> Reading | None:
@@ -220,7 +232,8 @@ def _cut_off(end: str, backwards: list[str]) -> bool:
 
 def _duplicates(lists: Lists) -> Reading | None:
     """For one missing name the file has two that end in it."""
-    ends = Counter(end for name in lists.unexpected for end in _endings(name))
+    wanted = set(lists.missing)
+    ends = Counter(end for name in lists.unexpected for end in _endings(name) if end in wanted)
     twice = [name for name in lists.missing if ends[name] > 1]
     if twice and 2 * len(twice) >= len(lists.missing):
         return Reading("duplicate_names", "two complete families", f"two names in the file end in {twice[0]}")
@@ -254,13 +267,18 @@ def _endings(name: str) -> Iterator[str]:
     return (".".join(parts[k:]) for k in range(1, len(parts)))
 
 
-def _without_one(name: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """(the name with a gap in place of one component, that component), and (the name with a gap between two, "")."""
-    parts = tuple(name.split("."))
-    for k, part in enumerate(parts if len(parts) <= _DEEPEST else ()):
-        if k < len(parts) - 1:
-            yield (*parts[:k], "", *parts[k + 1 :]), part
-        yield (*parts[:k], "", *parts[k:]), ""
+def _one_ends_in(names: list[str], others: set[str]) -> bool:
+    return any(end in others for name in names for end in _endings(name))
+
+
+def _with_gap(name: str, depth: int) -> Iterator[tuple[str, str]]:
+    """(the name with a gap for the component at `depth`, that component), and (with a gap in front of it, "")."""
+    parts = name.split(".", depth + 1)
+    if len(parts) > depth and name.count(".") < _DEEPEST:
+        before, rest = ".".join(parts[:depth]), ".".join(parts[depth:])
+        if len(parts) > depth + 1:
+            yield f"{before}\0{parts[-1]}", parts[depth]
+        yield f"{before}\0{rest}", ""
 
 
 #: In order, from the telling to the vague.

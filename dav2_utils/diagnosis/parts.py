@@ -67,7 +67,8 @@ def _container(lists: Lists) -> Reading | None:
     state = [name for name in entries if name in TRAINING_STATE or name.startswith("optimizer")]
     boxes = [name for name in entries if name in CONTAINER or name.endswith("state_dict")]
     branch = [name for name in names if name.split(".")[0] in ("teacher", "student")]
-    if any({f"teacher.{name}", f"student.{name}"} <= set(branch) for name in map(bare, lists.missing)):
+    there = set(branch)
+    if any({f"teacher.{name}", f"student.{name}"} <= there for name in map(bare, lists.missing)):
         one = "`dav2 fix FILE --select teacher` takes the one that is usually used, `--select student` the other."
         return Reading("training_container", "teacher and student, in one dictionary", sample(branch), remedy=one)
     if branch and 2 * len(branch) > len(names):
@@ -92,7 +93,7 @@ def _container(lists: Lists) -> Reading | None:
 
 _CONTAINER_KEY = re.compile(
     r"^(?:model|models|net|network|params|params_ema|weights|net_dict|depth_model|generator|teacher|student|ema|model_ema|"
-    r"ema_model|state|epoch|optimizer|pytorch-lightning_version|.*state_?dict(?:_\w+)?|model_state|net_state)$"
+    r"ema_model|state|epoch|optimizer|pytorch-lightning_version|.*state_?dict(?:_\w{1,40})?|model_state|net_state)$"
 )
 
 

@@ -148,7 +148,8 @@ _LAYER_ATTRIBUTE = re.compile(
 _NO_ATTRIBUTE = re.compile(r"can'tgetattribute'([\w.]{1,80})'on<module'([\w.]{1,80})'")
 _NO_MODULE = re.compile(r"nomodulenamed['\"]?([\w.]{1,80}?)(?:['\"]|$)")
 _REFUSED = re.compile(
-    r"(?:Unsupportedglobal:GLOBAL|Unsupportedclass|Tryingto(?:instantiateunsupported|call\w*)(?:class|GLOBAL|function)?)([A-Za-z_][\w.]{0,120}?)"
+    r"(?:Unsupportedglobal:GLOBAL|Unsupportedclass|Tryingto(?:instantiateunsupported(?:class|GLOBAL|function)?"
+    r"|loadunsupportedGLOBAL|callreduceforunrecognizedfunction))([A-Za-z_][\w.]{0,120}?)"
     r"(?=wasnotanallowed|\.?Pleaseuse|whose|,|$)"
 )
 #: Words in a class path that mean a model, not data about one.

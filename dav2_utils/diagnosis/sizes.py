@@ -74,7 +74,7 @@ def _known_encoder(sizes: dict[str, Pair], _lists: Lists) -> Reading | None:
 
 def _official(name: str) -> str:
     """`name` from `pretrained.` or `depth_head.` on, or as DINOv2 calls it without; empty where it is neither."""
-    match = re.search(r"(?:^|\.)((?:pretrained|depth_head)\..+)$", name)
+    match = re.search(r"(?:^|\.)((?:pretrained|depth_head)\..+)", name, re.S)
     if match and not match[1].startswith("pretrained.model."):
         return match[1]
     dino = re.match(

@@ -1,19 +1,29 @@
 """The directory of a zip archive, and single records from it, with bounds on everything that the file declares.
 
-Only the directory at the end and the records asked for are read, so a 4 GB checkpoint costs kilobytes. Checksums are
-not looked at, as torch can be told to write none (`torch.serialization.config.save.compute_crc32 = False`).
-Source: APPNOTE.TXT, the description of the zip format. Standard library only.
+Only the directory at the end and the records asked for are read, so a 4 GB checkpoint costs kilobytes. Every record
+that is read is held against its checksum, unless the whole archive has none: torch can be told to write none
+(`torch.serialization.config.save.compute_crc32 = False`), and itself looks at none.
+
+What torch's own reader refuses is refused here too; where that reader would guess (two records of one name, sizes that
+disagree), so is that. Sources: APPNOTE.TXT, the description of the zip format; caffe2/serialize/inline_container.cc and
+the miniz beneath it. Standard library only.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
+from collections.abc import Iterable
 from typing import BinaryIO, NamedTuple
 
 from ..errors import ArchiveError
 
 MOST_RECORDS = 500_000
 LARGEST_DIRECTORY = 128 * 2**20  # bytes
+CHUNK = 4 << 20  # bytes that are read and summed up at a time
+
+_ENCRYPTED, _PATCH, _STRONGLY, _MASKED = 1, 1 << 5, 1 << 6, 1 << 13  # flags of a record
+_FOLDER = 0x10  # in the attributes that MS-DOS gave to files
 
 _MOVED = "its directory is not where it says: there are other data before it, or several archives in one file"
 _END = struct.Struct("<4s4H2LH")
@@ -34,6 +44,10 @@ class Record(NamedTuple):
     crc: int  # of the bytes unpacked, as the directory has it; 0 where the writer computed none
     flags: int
 
+    @property
+    def shown(self) -> str:
+        return repr(self.name[:80])
+
 
 def read_directory(file: BinaryIO, size: int) -> dict[str, Record]:
     """Every record of the archive in `file` of `size` bytes, by name. Raises `ArchiveError`."""
@@ -52,17 +66,22 @@ def read_directory(file: BinaryIO, size: int) -> dict[str, Record]:
     for _ in range(count):
         try:
             record, at = _entry(data, at)
-        except (struct.error, IndexError) as error:
+        except (struct.error, UnicodeDecodeError) as error:
             raise ArchiveError("its directory is damaged") from error
         if record.name.lower() in names:  # torch looks them up without regard to case
-            raise ArchiveError(f"it has two records called {record.name[:80]!r}")
+            raise ArchiveError(f"it has two records called {record.shown}")
         names.add(record.name.lower())
-        if record.method == 0 and record.packed != record.size:
-            raise ArchiveError(f"the record {record.name[:80]!r} is not packed and has two sizes")
+        if (record.method == 0 and record.packed != record.size) or (record.size and not record.packed):
+            raise ArchiveError(f"the record {record.shown} has two sizes that do not go together")
         if record.start + _LOCAL.size + record.packed > place:
-            raise ArchiveError(f"the record {record.name[:80]!r} reaches past the end of the data", cut=True)
+            raise ArchiveError(f"the record {record.shown} reaches past the end of the data", cut=True)
         found[record.name] = record
     return found
+
+
+def without_checksums(records: Iterable[Record]) -> bool:
+    """Whether the archive was written without any."""
+    return not any(record.crc for record in records)
 
 
 def _find_directory(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
@@ -73,13 +92,14 @@ def _find_directory(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
     at = data.rfind(b"PK\5\6", 0, max(0, tail - _END.size + 4))
     if at < 0:
         raise ArchiveError("it is a zip archive without its directory, which stands at the end", cut=True)
-    _, _, _, _, count, length, place, _ = _END.unpack_from(data, at)
+    _, disk, of_directory, here, count, length, place, _ = _END.unpack_from(data, at)
     end = size - tail + at
-    if end < _END64_PLACE.size:
-        return place, count, length, end
-    file.seek(end - _END64_PLACE.size)
-    magic, _, end64, _ = _END64_PLACE.unpack(file.read(_END64_PLACE.size))
+    magic, end64, disks = b"", 0, 1
+    if end >= _END64_PLACE.size + _END64.size:
+        file.seek(end - _END64_PLACE.size)
+        magic, _, end64, disks = _END64_PLACE.unpack(file.read(_END64_PLACE.size))
     if magic != b"PK\6\7":
+        _one_file(disk, of_directory, here == count)
         return place, count, length, end
     if end64 + _END64.size > end:
         raise ArchiveError("bytes are missing in the middle of it", cut=True)
@@ -90,7 +110,13 @@ def _find_directory(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
     fields = _END64.unpack(found)
     if end64 + 12 + fields[1] != end - _END64_PLACE.size:
         raise ArchiveError(_MOVED)
+    _one_file(fields[4], fields[5], fields[6] == fields[7] and disks == 1)
     return fields[9], fields[7], fields[8], end64
+
+
+def _one_file(disk: int, of_directory: int, whole: bool) -> None:
+    if not whole or disk or of_directory:
+        raise ArchiveError("it is one part of an archive that was split over several files")
 
 
 def _entry(data: bytes, at: int) -> tuple[Record, int]:
@@ -101,48 +127,97 @@ def _entry(data: bytes, at: int) -> tuple[Record, int]:
     flags, method, crc, packed, size, start = fields[5], fields[6], fields[9], fields[10], fields[11], fields[18]
     lengths = fields[12:15]  # of the name, the extra fields, the comment
     at += _ENTRY.size
-    name = data[at : at + lengths[0]].decode("utf-8", "backslashreplace")
+    name = data[at : at + lengths[0]].decode("utf-8")
     extra = data[at + lengths[0] : at + lengths[0] + lengths[1]]
-    if at + sum(lengths) > len(data):
-        raise struct.error("an entry reaches past the end")
+    if at + sum(lengths) > len(data) or "\0" in name:
+        raise struct.error("an entry reaches past the end, or its name ends before its end")
     size, packed, start = _large(extra, [size, packed, start])
-    return Record(name, start, packed, size, method, crc, flags), at + sum(lengths)
+    record = Record(name, start, packed, size, method, crc, flags)
+    if flags & _MASKED or fields[15]:
+        raise ArchiveError(f"the record {record.shown} is encrypted, or in another part of a split archive")
+    if size and (name.endswith("/") or fields[17] & _FOLDER):
+        raise ArchiveError(f"the record {record.shown} is a folder with bytes in it")  # torch reads none of them
+    return record, at + sum(lengths)
 
 
 def _large(extra: bytes, numbers: list[int]) -> list[int]:
     """ZIP64: numbers that do not fit in four bytes stand, in this order, in the extra field 1."""
     at = 0
-    while at + 4 <= len(extra):
+    while 0xFFFFFFFF in numbers and at < len(extra):
         kind, length = struct.unpack_from("<2H", extra, at)
-        at += 4
+        field, at = extra[at + 4 : at + 4 + length], at + 4 + length
+        if at > len(extra):
+            raise struct.error("an extra field reaches past the end")
         if kind == 1:
-            for index, number in enumerate(numbers):
-                if number == 0xFFFFFFFF:
-                    [numbers[index]] = struct.unpack_from("<Q", extra, at)
-                    at += 8
-            break
-        at += length
+            large = iter(struct.unpack_from(f"<{numbers.count(0xFFFFFFFF)}Q", field))
+            return [next(large) if number == 0xFFFFFFFF else number for number in numbers]
     return numbers
 
 
-def read_record(file: BinaryIO, record: Record, limit: int) -> bytes:
+def read_record(file: BinaryIO, record: Record, limit: int, checked: bool = True) -> bytes:
     """The bytes of one record, unpacked. Raises `ArchiveError`, also for more than `limit` bytes."""
     if record.size > limit or record.packed > limit:
-        raise ArchiveError(f"its record {record.name[:80]!r} has {record.size:,} bytes; at most {limit:,} are read")
-    file.seek(data_start(file, record))
-    data = file.read(record.packed)
-    if record.method == 8:
-        import zlib
+        raise ArchiveError(f"its record {record.shown} has {record.size:,} bytes; at most {limit:,} are read")
+    content = bytearray(record.size)
+    read_into(file, record, memoryview(content), checked)
+    return bytes(content)
 
+
+def require_readable(record: Record) -> None:
+    """Raises `ArchiveError` for a record that torch does not read, whatever is in it."""
+    if record.flags & (_ENCRYPTED | _PATCH | _STRONGLY):
+        raise ArchiveError(f"its record {record.shown} is encrypted")
+    if record.method not in (0, 8):
+        raise ArchiveError(f"its record {record.shown} is packed in a way that torch does not read")
+
+
+def read_into(file: BinaryIO, record: Record, target: memoryview, checked: bool = True) -> None:
+    """The bytes of one record, unpacked, into `target`, which has room for exactly those.
+
+    Raises `ArchiveError` where there are more or fewer of them than that, or, if `checked`, others than the record's
+    checksum speaks of.
+    """
+    require_readable(record)
+    file.seek(data_start(file, record))
+    there, sum_ = (_stored if record.method == 0 else _inflated)(file, record, target)
+    if there != record.size:
+        raise ArchiveError(f"its record {record.shown} has {there:,} bytes, not {record.size:,}", cut=True)
+    if checked and sum_ != record.crc:
+        raise ArchiveError(f"the bytes of its record {record.shown} are not those that were written: their checksum is "
+                           f"{sum_:08x}, and should be {record.crc:08x}")  # fmt: skip
+
+
+def _stored(file: BinaryIO, record: Record, target: memoryview) -> tuple[int, int]:
+    """How many bytes were there, and their checksum."""
+    at = sum_ = 0
+    while at < len(target):
+        count = file.readinto(target[at : at + CHUNK])  # type: ignore[attr-defined]
+        if not count:
+            break
+        sum_ = zlib.crc32(target[at : at + count], sum_)
+        at += count
+    return at, sum_
+
+
+def _inflated(file: BinaryIO, record: Record, target: memoryview) -> tuple[int, int]:
+    unpack = zlib.decompressobj(-15)
+    at = sum_ = 0
+    left = record.packed
+    while not unpack.eof and at <= len(target):
+        packed = unpack.unconsumed_tail
+        if not packed:
+            packed = file.read(min(CHUNK, left))
+            left -= len(packed)
         try:
-            data = zlib.decompressobj(-15).decompress(data, limit + 1)
+            part = unpack.decompress(packed, CHUNK)
         except zlib.error as error:
-            raise ArchiveError(f"its record {record.name[:80]!r} cannot be unpacked") from error
-    elif record.method != 0:
-        raise ArchiveError(f"its record {record.name[:80]!r} is packed in a way that torch does not write")
-    if len(data) != record.size:
-        raise ArchiveError(f"its record {record.name[:80]!r} has {len(data):,} bytes, not {record.size:,}", cut=True)
-    return data
+            raise ArchiveError(f"its record {record.shown} cannot be unpacked") from error
+        if not packed and not part:
+            break
+        fits = part[: len(target) - at]
+        target[at : at + len(fits)] = fits
+        sum_, at = zlib.crc32(part, sum_), at + len(part)
+    return at, sum_
 
 
 def data_start(file: BinaryIO, record: Record) -> int:
@@ -150,6 +225,6 @@ def data_start(file: BinaryIO, record: Record) -> int:
     file.seek(record.start)
     header = file.read(_LOCAL.size)
     if len(header) < _LOCAL.size or header[:4] != b"PK\3\4":
-        raise ArchiveError(f"the record {record.name[:80]!r} is not where the directory says", cut=True)
+        raise ArchiveError(f"the record {record.shown} is not where the directory says", cut=True)
     fields = _LOCAL.unpack(header)
     return record.start + _LOCAL.size + int(fields[9]) + int(fields[10])

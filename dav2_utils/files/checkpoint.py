@@ -42,6 +42,10 @@ class Checkpoint:
     globals: list[str] = field(default_factory=list)  # classes and functions that `weights_only=True` would refuse
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Fact] = field(default_factory=dict)  # what lies in the file and beside it says (see `facts`)
+    # how the tensors can be read: see `formats.Content`
+    mark: int = field(default=0, repr=False)
+    plain: bool = field(default=False, repr=False)
+    beyond: bool = field(default=False, repr=False)
 
     @classmethod
     def in_memory(cls, sets: list[WeightSet], other_entries: dict[str, Any] | None = None) -> Checkpoint:
@@ -191,7 +195,7 @@ def inspect_file(path: str | os.PathLike[str]) -> Checkpoint:
     except TooMuch as error:
         raise damaged(file, f"It cannot be looked through: {error}", False, content.names) from error
     found = Checkpoint(file, content.format, file.stat().st_size, sets, others, foreign(content.names),
-                       list(content.notes))  # fmt: skip
+                       list(content.notes), {}, content.mark, content.plain, content.beyond)  # fmt: skip
     header = content.facts if content.format == "safetensors" else None
     table = sets[0].table if sets else {}
     found.facts = facts_beside(file, table, found.encoder, size=found.bytes, header=header, content=content.value)

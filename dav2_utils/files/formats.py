@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ..errors import ArchiveError, PathError, PickleError
 from ..keys import BYTES_PER_ELEMENT, Table, TensorInfo
-from .archives import Record, read_directory, read_record
+from .archives import require_readable
 from .pickles import Pickle, read_pickle
 from .placeholders import MOST_DIMENSIONS
+from .torchzip import TorchZip
 from .unreadable import a_folder, by_content, damaged, foreign, known, other_zip, plain_pickle
 
 LARGEST_PICKLE = 64 * 2**20  # bytes; a ViT-L training file has 0.3 MB of them
@@ -41,6 +43,9 @@ class Content(NamedTuple):
     names: list[str] = []
     notes: list[str] = []
     facts: dict[str, str] = {}
+    mark: int = 0  # a checksum of what was read to know all this; another one means that the file has changed
+    plain: bool = True  # whether every tensor is (see `placeholders.Tensor`), so that bytes and shapes are all there is
+    beyond: bool = False  # whether `torch.load(weights_only=True)` refuses the pickle for its instructions
 
 
 def read_content(path: Path) -> Content:
@@ -61,6 +66,8 @@ def read_content(path: Path) -> Content:
 
 def _read(path: Path, file: BinaryIO, size: int) -> Content:
     head = file.read(512)
+    if head.startswith(b"PK\3\4\0\0\0\0{"):
+        raise damaged(path, "It is a zip archive and a safetensors file in one, made to be read in two ways", False)
     if head.startswith(b"PK\3\4"):
         return _read_zip(path, file, size)
     header = int.from_bytes(head[:8], "little")
@@ -75,31 +82,38 @@ def _read(path: Path, file: BinaryIO, size: int) -> Content:
 
 def _read_zip(path: Path, file: BinaryIO, size: int) -> Content:
     try:
-        records = read_directory(file, size)
-        folder = _folder(path, records)
-        content = read_record(file, records[f"{folder}/data.pkl"], LARGEST_PICKLE)
+        archive = TorchZip(file, size)
+        if any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.names):
+            raise known(path, "torchscript")
+        if archive.find("data.pkl") is None:
+            raise other_zip(path, archive.names)
+        archive.check()
+        content = archive.read("data.pkl", LARGEST_PICKLE) or b""
         pickle = read_pickle(content)
+        _check_storages(pickle, archive)
     except ArchiveError as error:
         raise damaged(path, f"It is a zip archive as torch.save writes it, but {error}", error.cut) from error
     except PickleError as error:
         raise damaged(path, f"The pickle in it cannot be followed: {error}", False, error.names) from error
+    notes = [] if archive.checked else ["written without checksums, so damage to the numbers would go unnoticed"]
+    return _of_pickle("torch-zip", pickle, notes, zlib.crc32(content))
+
+
+def _of_pickle(format: str, pickle: Pickle, notes: list[str], mark: int = 0) -> Content:
+    if pickle.beyond:
+        notes.append("a pickle of a protocol that torch.load refuses unless told weights_only=False")
+    return Content(format, pickle.value, pickle.names, notes, {}, mark, pickle.plain, bool(pickle.beyond))
+
+
+def _check_storages(pickle: Pickle, archive: TorchZip) -> None:
     for storage in pickle.storages:
-        record = records.get(f"{folder}/data/{storage.key}")
+        record = archive.find(f"data/{storage.key}")
         there = record.size if record else 0
-        if storage.bytes is not None and there != storage.bytes:
-            raise damaged(path, f"Storage {storage.key[:40]!r} should have {storage.bytes:,} bytes, and {there:,} are "
-                          "there", there < storage.bytes)  # fmt: skip
-    return Content("torch-zip", pickle.value, pickle.names)
-
-
-def _folder(path: Path, records: dict[str, Record]) -> str:
-    """The folder in the archive that torch.save put everything into."""
-    folders = [name.split("/")[0] for name in records if name.count("/") == 1 and name.endswith("/data.pkl")]
-    if any(name.endswith("/constants.pkl") or "/code/" in name for name in records):
-        raise known(path, "torchscript")
-    if len(folders) != 1:
-        raise other_zip(path, list(records))
-    return folders[0]
+        if record is None or (storage.bytes is not None and there != storage.bytes):
+            needed = f"{storage.bytes:,}" if storage.bytes is not None else "some"
+            raise ArchiveError(f"storage {storage.key[:40]!r} should have {needed} bytes, and {there:,} are there",
+                               record is None or there < (storage.bytes or 0))  # fmt: skip
+        require_readable(record)
 
 
 def _read_bare_pickle(path: Path, file: BinaryIO, size: int) -> Content:
@@ -122,7 +136,7 @@ def _read_bare_pickle(path: Path, file: BinaryIO, size: int) -> Content:
         raise damaged(path, f"Its tensors need {end:,} bytes, and the file has {size:,}", True)
     note = "torch's old format, of before version 1.6"
     note += "" if foreign(content.names) else "; `dav2 fix` writes a current one"
-    return Content("torch-legacy", content.value, content.names, [note])
+    return _of_pickle("torch-legacy", content, [note])
 
 
 def _pickle_as_text(file: BinaryIO, head: bytes, size: int) -> Pickle | None:
@@ -149,15 +163,19 @@ def _read_safetensors(path: Path, file: BinaryIO, size: int, length: int) -> Con
     if sum(map(text.count, (b",", b"{", b"["))) > MOST_PARTS:
         raise damaged(path, "It begins like a safetensors file, but its header has too many parts", False)
     try:
-        header = json.loads(text, object_pairs_hook=_no_twice, parse_constant=str)
-        facts = {str(name): str(value)[:10_000] for name, value in header.pop("__metadata__", {}).items()}
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_twice, parse_constant=str)
+        facts = header.pop("__metadata__", None) or {}
+        if not all(isinstance(fact, str) for fact in facts.values()):
+            raise TypeError("a fact in it is no text")
+        "".join((*header, *facts, *facts.values())).encode()  # half a character, as JSON can write one, is none
         table, needed = _check_header(header)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(path, f"It begins like a safetensors file, but its header is damaged: {error}", False) from error
     if needed != size - 8 - length:
         raise damaged(path, f"Its tensors need {needed:,} bytes, and {size - 8 - length:,} are there",
                       needed > size - 8 - length)  # fmt: skip
-    return Content("safetensors", table, facts=facts)
+    return Content("safetensors", table, facts={name: fact[:10_000] for name, fact in facts.items()},
+                   mark=zlib.crc32(text))  # fmt: skip
 
 
 def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

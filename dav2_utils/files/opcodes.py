@@ -9,7 +9,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from .placeholders import Made, as_dict
+from ..errors import BadTensor
+from .placeholders import Made, Ordered, Tensor, as_dict
 from .stack import Machine
 
 Step = Callable[[Machine], None]
@@ -91,8 +92,13 @@ def _dict(machine: Machine) -> dict[Any, Any]:
 
 def _build(machine: Machine) -> None:
     state = machine.stack.pop()
-    if isinstance(machine.stack[-1], Made):  # on a dictionary it is `_metadata`, on a tensor its attributes
-        machine.stack[-1].state = state
+    target = machine.stack[-1]
+    if isinstance(target, Made):
+        target.state = state
+    elif isinstance(target, Ordered):
+        target.state.update(state if isinstance(state, dict) else {})
+    elif isinstance(target, Tensor):
+        raise BadTensor("a tensor that is given other numbers after it was made, as torch writes none")
 
 
 def _append(machine: Machine) -> None:
@@ -106,7 +112,7 @@ def _setitem(machine: Machine) -> None:
 
 
 def _global(machine: Machine) -> None:
-    machine.named(machine.line(), machine.line())
+    machine.named(machine.line("strict"), machine.line("strict"))
 
 
 def _stack_global(machine: Machine) -> None:
@@ -168,3 +174,7 @@ INSTRUCTIONS: dict[int, Step] = {
     0x84: lambda m: m.named("copyreg", f"extension {m.unsigned(4)}"),
     ord("P"): _push(lambda m: m.refer(m.line())), ord("Q"): _push(lambda m: m.refer(m.stack.pop())),
 }  # fmt: skip
+
+#: Those that `torch.load(weights_only=True)` follows, from torch/_weights_only_unpickler.py. From pickle protocol 4 on
+#: every file has others.
+OF_TORCH = frozenset(b"\x80(.NGJKMXU\x8aqrhj}])\x8ftasue\x85\x86\x87\x88\x89cRb\x81Q")

@@ -14,7 +14,7 @@ import struct
 from typing import Any, NamedTuple
 
 from ..errors import BadTensor, PickleError
-from .opcodes import INSTRUCTIONS
+from .opcodes import INSTRUCTIONS, OF_TORCH
 from .placeholders import Storage
 from .stack import MOST_STEPS, Machine
 
@@ -27,6 +27,8 @@ class Pickle(NamedTuple):
     end: int  # where it ends in the bytes
     names: list[str]  # the globals that it names, in their order
     storages: list[Storage]  # the bytes outside that it refers to
+    plain: bool  # whether all of its tensors are: see `Tensor`
+    beyond: bytes  # instructions in it that `torch.load(weights_only=True)` does not follow
 
 
 def read_pickle(data: bytes, start: int = 0) -> Pickle:
@@ -37,17 +39,20 @@ def read_pickle(data: bytes, start: int = 0) -> Pickle:
     except PickleError as error:
         error.names = list(machine.names)
         raise
-    return Pickle(value, machine.at, list(machine.names), list(machine.storages.values()))
+    plain = all(tensor.plain for tensor in machine.tensors)
+    beyond = bytes(sorted(machine.done - OF_TORCH))
+    return Pickle(value, machine.at, list(machine.names), list(machine.storages.values()), plain, beyond)
 
 
 def _followed(machine: Machine) -> Any:
-    data, end, do = machine.data, len(machine.data), INSTRUCTIONS
+    data, end, do, done = machine.data, len(machine.data), INSTRUCTIONS, machine.done
     try:
         for _ in range(MOST_STEPS):
             if machine.at >= end:
                 raise PickleError("it ends before its end mark", cut=True)
             code = data[machine.at]
             machine.at += 1
+            done.add(code)
             if code == 0x2E:  # STOP
                 return machine.stack.pop()
             do[code](machine)

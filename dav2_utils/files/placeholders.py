@@ -1,16 +1,12 @@
 """What stands for the things that a pickle names: classes, calls, tensors and their bytes, all of them inert.
 
-The calls that torch writes for its tensors are data in disguise ("a tensor over storage 7, shaped so"), and a few more
-are as harmless (`OrderedDict`, `torch.Size`, a NumPy number); `REBUILD` reads those. Everything else stays what it
-says it is. Sources: torch/_utils.py and torch/serialization.py. Standard library only.
+A tensor here is a description: so shaped, over storage 7, from there on. Source: torch/serialization.py. Standard
+library only.
 """
 
 from __future__ import annotations
 
-import math
 import re
-import struct
-from collections.abc import Callable
 from typing import Any
 
 from ..errors import BadTensor
@@ -64,27 +60,46 @@ class Made:
 
 
 class Storage:
-    """The bytes that tensors lie in: `key` names the record with them. `bytes` is None where the dtype is packed."""
+    """The bytes that tensors lie in: `key` names the record with them. `bytes` is None where the dtype is packed.
 
-    __slots__ = ("bytes", "dtype", "key")
+    `plain` where torch names the record in this very way, so that no two storages can be mistaken for one.
+    """
 
-    def __init__(self, dtype: str, key: str, elements: int) -> None:
+    __slots__ = ("bytes", "dtype", "key", "plain")
+
+    def __init__(self, dtype: str, key: str, elements: int, plain: bool = True) -> None:
         each = BYTES_PER_ELEMENT.get(dtype or "uint8")
-        self.dtype, self.key, self.bytes = dtype, key, each and elements * each
+        self.dtype, self.key, self.bytes, self.plain = dtype, key, each and elements * each, plain
+
+
+class Placed(TensorInfo):
+    """A shape and dtype that knows the description it comes from."""
+
+    described: Tensor
 
 
 class Tensor:
     """One tensor as its pickle describes it: shape, dtype, and where its numbers lie, never the numbers themselves.
 
     `storage` is None where no bytes in the file belong to it (meta, sparse); `offset` and `stride` count elements.
+    `plain` where that is all there is to know: the numbers are those bytes. Not so for a tensor with a sign to turn
+    (conj, neg), with scales (quantised), or one that the pickle changed after it was made: there only torch knows.
     """
 
-    __slots__ = ("info", "offset", "storage", "stride")
+    __slots__ = ("as_usual", "info", "offset", "storage", "stride")
 
     def __init__(
-        self, info: TensorInfo, storage: Storage | None = None, offset: int = 0, stride: tuple[int, ...] = ()
-    ) -> None:
-        self.info, self.storage, self.offset, self.stride = info, storage, offset, stride
+        self, info: TensorInfo, storage: Storage | None = None, offset: int = 0, stride: tuple[int, ...] = (),
+        as_usual: bool = False,
+    ) -> None:  # fmt: skip
+        self.info, self.storage, self.offset, self.stride, self.as_usual = info, storage, offset, stride, as_usual
+        if as_usual:
+            self.info = Placed(*info)
+            self.info.described = self
+
+    @property
+    def plain(self) -> bool:
+        return self.as_usual and self.storage is not None and self.storage.plain
 
 
 class Elsewhere(TensorInfo):
@@ -92,6 +107,25 @@ class Elsewhere(TensorInfo):
     tensors within it, so the shape is a promise. `kind` is the dotted name of its class."""
 
     kind: str
+
+
+class Extra(TensorInfo):
+    """Of an entry that torch itself puts into a state dict and that is no tensor: `NAME._extra_state`."""
+
+
+def extra(name: str) -> TensorInfo | None:
+    """What stands in a table for an entry called `name` that is no tensor; None where it belongs to no state dict."""
+    return Extra((0,), "extra state") if name.rpartition(".")[2] == "_extra_state" else None
+
+
+class Ordered(dict[Any, Any]):
+    """An `OrderedDict`, which torch gives attributes: `_metadata`, with the versions of a model's modules."""
+
+    __slots__ = ("state",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: dict[Any, Any] = {}
 
 
 class OtherKey:
@@ -126,142 +160,23 @@ def as_dict(names: list[Any], values: list[Any]) -> dict[Any, Any]:
     return found
 
 
+_KEY = re.compile(r"[0-9]{1,18}")
+
+
 def referred(to: Any) -> Any:
     """What torch refers to from outside the pickle: a storage; in its oldest files also a class with its source."""
     if isinstance(to, tuple) and len(to) >= 5 and to[0] == "storage":
-        if to[1].name not in STORAGES or not isinstance(to[2], (str, int)):
+        kind, key = to[1], to[2]
+        if kind.name not in STORAGES or not isinstance(key, (str, int)):
             raise BadTensor("a storage of an unknown kind")
-        return Storage(STORAGES[to[1].name], str(to[2]), _whole(to[4]))
+        plain = isinstance(key, str) and _KEY.fullmatch(key) and kind.module in ("torch", "torch.storage", "torch.cuda")
+        return Storage(STORAGES[kind.name], str(key), whole(to[4]), bool(plain) and len(to) == 5)
     if isinstance(to, tuple) and len(to) >= 2 and to[0] == "module":
         return to[1]
     return Made("persistent id", to)
 
 
-def _whole(number: Any) -> int:
+def whole(number: Any) -> int:
     if type(number) is not int or not 0 <= number < 2**62:
         raise BadTensor("a size that is no size")
     return number
-
-
-# What torch calls to make its tensors again, read as data.
-
-
-def _shape(size: Any) -> tuple[int, ...]:
-    if len(size) > MOST_DIMENSIONS:
-        raise BadTensor(f"a tensor of {len(size):,} dimensions")
-    shape = tuple(map(_whole, size))
-    if math.prod(shape) >= 2**63:
-        raise BadTensor("a tensor with more numbers in it than torch can count")
-    return shape
-
-
-def _dtype(dtype: Any) -> str:
-    """The short name of one of torch's dtypes; it is shown to people, so it must look like one."""
-    if not isinstance(dtype, Global) or dtype.module != "torch" or not _DTYPE.fullmatch(dtype.name):
-        raise BadTensor("a tensor of an unknown dtype")
-    return dtype.name
-
-
-_DTYPE = re.compile(r"[a-z][a-z0-9_]{1,30}")
-
-
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: str) -> Tensor:
-    shape = _shape(size)
-    if isinstance(storage, Made) and storage.kind == "torch.storage._load_from_bytes":  # written by pickle.dump
-        return _elsewhere(storage.kind, shape, dtype)
-    if not isinstance(storage, Storage) or len(shape) != len(stride):
-        raise BadTensor("a tensor without its storage or its strides")
-    last = _whole(offset) + sum((n - 1) * _whole(step) for n, step in zip(shape, stride, strict=True))
-    each = BYTES_PER_ELEMENT.get(dtype)
-    if each and storage.bytes is not None and 0 not in shape and (last + 1) * each > storage.bytes:
-        raise BadTensor(f"a tensor of shape {shape} is larger than the {storage.bytes:,} bytes that it lies in")
-    return Tensor(TensorInfo(shape, dtype), storage, offset, tuple(stride))
-
-
-def _typed(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor:
-    return _tensor(storage, offset, size, stride, getattr(storage, "dtype", None) or "uint8")
-
-
-def _untyped(storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any,
-             *rest: Any) -> Tensor:  # fmt: skip
-    return _tensor(storage, offset, size, stride, _dtype(dtype))
-
-
-def _sparse(layout: Any, data: Any) -> Tensor:
-    values = [part for part in data if isinstance(part, Tensor)][-1]
-    size = next(part for part in data if isinstance(part, tuple))
-    return Tensor(TensorInfo(_shape(size), values.info.dtype))
-
-
-def _meta(dtype: Any, size: Any, *rest: Any) -> Tensor:
-    return Tensor(TensorInfo(_shape(size), _dtype(dtype)))
-
-
-def _elsewhere(kind: str, shape: tuple[int, ...], dtype: str) -> Tensor:
-    info = Elsewhere(shape, dtype)
-    info.kind = kind
-    return Tensor(info)
-
-
-def _subclass(kind: Any, dtype: Any, size: Any, *rest: Any) -> Tensor:
-    return _elsewhere(kind.dotted, _shape(size), _dtype(dtype))
-
-
-def _from_numpy(array: Any, dtype: Any, *rest: Any) -> Tensor:
-    return Tensor(TensorInfo(_shape(array.state[1]), _dtype(dtype)))
-
-
-def _same(data: Any, *rest: Any) -> Any:
-    return data
-
-
-def _ordered(pairs: Any = ()) -> dict[Any, Any]:
-    return as_dict([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-
-
-def _counter(counts: Any = None) -> dict[Any, Any]:
-    return dict(counts) if isinstance(counts, dict) else {}
-
-
-def _encoded(text: Any, encoding: Any = "") -> Any:
-    return text.encode("latin-1")  # the only encoding that pickle itself writes, for bytes in protocol 2
-
-
-def _bytearray(content: Any = b"", encoding: Any = "") -> Any:
-    if not isinstance(content, (str, bytes)):
-        raise BadTensor("bytes by their number alone, which pickle never writes")
-    return content
-
-
-def _number(dtype: Any, data: Any = None) -> Any:
-    """A NumPy scalar: its value, where it is an ordinary number."""
-    code = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I",
-            "u2": "H", "u1": "B", "b1": "?"}.get(("" + dtype.args[0])[:4].lstrip("<|="))  # fmt: skip
-    order = ">" if isinstance(dtype.state, tuple) and dtype.state[1] == ">" else "<"
-    if code and isinstance(data, bytes) and len(data) == struct.calcsize(code):
-        return struct.unpack(order + code, data)[0]
-    return Made(Global("numpy", "generic"), (dtype, data))
-
-
-REBUILD: dict[str, Callable[..., Any]] = {
-    "torch._utils._rebuild_tensor": _typed,
-    "torch._utils._rebuild_tensor_v2": _typed,
-    "torch._utils._rebuild_tensor_v3": _untyped,
-    "torch._utils._rebuild_qtensor": _typed,
-    "torch._utils._rebuild_sparse_tensor": _sparse,
-    "torch._utils._rebuild_meta_tensor_no_storage": _meta,
-    "torch._utils._rebuild_device_tensor_from_numpy": _from_numpy,
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _same,
-    "torch._utils._rebuild_wrapper_subclass": _subclass,
-    "torch._utils._rebuild_parameter": _same,
-    "torch._utils._rebuild_parameter_with_state": _same,
-    "torch.Size": lambda size=(): tuple(size),
-    "collections.OrderedDict": _ordered,
-    "collections.defaultdict": lambda *rest: {},
-    "collections.Counter": _counter,
-    "_codecs.encode": _encoded,
-    "builtins.bytearray": _bytearray,
-    "__builtin__.bytearray": _bytearray,
-    "numpy.core.multiarray.scalar": _number,
-    "numpy._core.multiarray.scalar": _number,
-}

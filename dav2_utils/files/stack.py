@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import PickleError
-from .placeholders import REBUILD, Global, Made, Storage, put_into, referred
+from ..errors import BadTensor, PickleError
+from .placeholders import Global, Made, Storage, Tensor, put_into, referred
+from .rebuilding import REBUILD
 
 MOST_STEPS = 5_000_000  # instructions; a ViT-L training file with AdamW state takes about 60,000
 MOST_NAMES = 10_000  # different globals
@@ -31,6 +32,8 @@ class Machine:
         self.memo: dict[int, Any] = {}
         self.names: dict[str, None] = {}
         self.storages: dict[str, Storage] = {}
+        self.tensors: list[Tensor] = []
+        self.done = set[int]()  # the instructions, by their numbers
         self.copied = 0
 
     def take(self, count: int) -> bytes:
@@ -42,12 +45,12 @@ class Machine:
     def unsigned(self, size: int) -> int:
         return int.from_bytes(self.take(size), "little")
 
-    def line(self) -> str:
+    def line(self, errors: str = "backslashreplace") -> str:
         end = self.data.find(b"\n", self.at, self.at + LONGEST_LINE)
         if end < 0:
             raise PickleError("a line does not end", cut=len(self.data) - self.at < LONGEST_LINE)
         text, self.at = self.data[self.at : end], end + 1
-        return text.decode("utf-8", "backslashreplace").rstrip("\r")
+        return text.decode("utf-8", errors).rstrip("\r")
 
     def mark(self) -> None:
         self.marks.append(len(self.stack))
@@ -69,12 +72,18 @@ class Machine:
         """What calling would give: data for the calls that torch writes for its tensors, `Made` for all others."""
         name = maker.dotted if isinstance(maker, Global) else ""
         if name == "torch._tensor._rebuild_from_type_v2" and args[0].dotted != name:
-            return self.call(args[0], args[2])
+            made = self.call(args[0], args[2])
+            if isinstance(made, Tensor):
+                made.as_usual = False  # of a class of somebody's own, or with attributes, which may be its numbers
+            return made
         self.copied += sum(len(arg) for arg in args if isinstance(arg, (str, bytes, list, tuple, dict)))
         if self.copied > MOST_STEPS + len(self.data):  # one large value, copied again and again, here or by torch
             raise PickleError("it makes too much out of too little")
         if name in REBUILD and len(args) < 20:
-            return REBUILD[name](*args)
+            made = REBUILD[name](*args)
+            if isinstance(made, Tensor):
+                self.tensors.append(made)
+            return made
         if name in _MAKERS:
             return Made(args[0], args)
         return Made(maker, args)
@@ -82,7 +91,12 @@ class Machine:
     def refer(self, to: Any) -> Any:
         found = referred(to)
         if isinstance(found, Storage):
-            found = self.storages.setdefault(found.key, found)
+            first = self.storages.setdefault(found.key, found)
+            # torch keeps the first one for all, but not where that is empty, or the key once a number and once text
+            if first.bytes == 0 and found.bytes:
+                raise BadTensor(f"storage {found.key[:40]!r} in two sizes")
+            first.plain = first.plain and found.plain and (first.bytes, first.dtype) == (found.bytes, found.dtype)
+            found = first
         return found
 
     def fill(self, pairs: list[Any]) -> None:

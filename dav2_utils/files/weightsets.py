@@ -8,18 +8,19 @@ names decides here but the content: a dictionary with named tensors in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import TooMuch
 from ..keys import Table, TensorInfo
-from .placeholders import Elsewhere, Global, Made, Tensor
+from .placeholders import Elsewhere, Extra, Global, Made, Ordered, Tensor, extra
 
 DEEPEST = 6  # dictionaries within each other
 MOST_ENTRIES = 1_000_000  # looked at; a ViT-L training file with AdamW state has 2,000
 LONGEST_NAME = 10_000  # characters in the name of a tensor, or of what it lies in
 DEEPEST_MODULE = 100  # modules within each other
+_A_NAME = 200  # characters; a name of 1,000 counts as five entries more
 MOST_IN_TUPLE = 100  # entries looked at in a tuple or list at the top
 
 # Entries that hold tensors and are no weights: what an optimizer remembers, random states, values of a loss.
@@ -45,11 +46,17 @@ class WeightSet:
     table: Table
     note: str = ""
     module: str = ""  # the class, where the weights are part of a pickled nn.Module
+    metadata: Any = None  # the versions of the modules, which torch hangs on a state dict
 
     @property
     def name(self) -> str:
         """The path with dots, as `--select` takes it; empty for weights that lie in no container."""
         return ".".join(self.path)
+
+    @property
+    def extra(self) -> bool:
+        """Whether some of its entries are no tensors."""
+        return any(isinstance(info, Extra) for info in self.table.values())
 
     @property
     def elsewhere(self) -> str:
@@ -78,7 +85,7 @@ def find_sets(
         found = [weights for weights in found if _is_model(weights)]
     for weights in found:
         weights.note = weights.note or _note(weights, value)
-    return found, dict(_beside(value, {weights.path: weights for weights in found}, ()))
+    return found, dict(_Search(info).beside(value, found))
 
 
 def _is_model(weights: WeightSet) -> bool:
@@ -92,9 +99,10 @@ class _Search:
         self.info = info
         self.left = MOST_ENTRIES
 
-    def spend(self, entries: int, path: tuple[str, ...] = ()) -> None:
-        """Pay for `entries` entries, each of which may get a name that begins with `path`."""
-        self.left -= 10 + entries * (1 + sum(map(len, path)) // 200)
+    def spend(self, entries: int, path: tuple[str, ...] = (), names: Iterable[Any] = ()) -> None:
+        """Pay for `entries` entries, those called `names` among them, each given out under `path` and its own name."""
+        longer = sum(min(len(name), LONGEST_NAME) // _A_NAME for name in names if isinstance(name, str))
+        self.left -= longer + (10 + entries * (1 + sum(map(len, path)) // _A_NAME) if entries else 0)
         if self.left < 0:
             raise TooMuch(f"it refers to itself so often that it has more than {MOST_ENTRIES:,} entries")
 
@@ -113,19 +121,18 @@ class _Search:
         if "param_groups" in entries and "state" in entries:  # an optimizer
             return
         here = {name: info for name, entry in entries.items() if isinstance(name, str) and (info := self.info(entry))}
-        for name in here:
-            _checked(name)
+        self.spend(0, names=map(_checked, here))
         if here and all(info.dtype == "uint8" and len(info.shape) == 1 for info in here.values()):
             here = {}  # states of random generators
         inner = [
             found
             for name, entry in entries.items()
-            if isinstance(name, str) and len(name) <= LONGEST_NAME and not _NO_WEIGHTS.search(name)
+            if isinstance(name, str) and len(name) <= LONGEST_NAME and not _NO_WEIGHTS.search(name) and not extra(name)
             for found in self.sets(entry, (*path, name))
         ]
         if here and (not inner or (len(here) > len(entries) / 2 and any("." in name for name in here))):
             if any(info.shape for info in here.values()) or any("." in name for name in here):
-                yield WeightSet(path, here)
+                yield WeightSet(path, _with_extra(entries, here), metadata=_metadata(entries))
         else:
             yield from inner
 
@@ -135,7 +142,8 @@ class _Search:
             raise TooMuch(f"its modules lie more than {DEEPEST_MODULE} deep within each other")
         parts = [mapping(state.get(part)) or {} for part in ("_parameters", "_buffers", "_modules")]
         passing = _passing(state)
-        self.spend(sum(map(len, parts)) + len(passing), path)
+        for names in (*parts, passing):
+            self.spend(len(names), path, names)
         for part in parts[:2]:
             for name, value in part.items():
                 if (info := self.info(value)) and name not in passing:
@@ -143,6 +151,45 @@ class _Search:
         for name, inner in parts[2].items():
             if (deeper := module_state(inner)) and isinstance(name, str):
                 self.gather(deeper, (*path, _checked(name)), table)
+
+    def beside(self, root: Any, sets: list[WeightSet]) -> Iterator[tuple[str, Any]]:
+        """Name and description of every entry on the way to `sets` that is none of them."""
+        tables = {weights.path: weights.table for weights in sets}
+        on_the_way = {path[:depth] for path in tables for depth in range(len(path) + 1)}
+
+        def below(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+            entries = mapping(value) or {}
+            self.spend(len(entries), path, entries)
+            for name, entry in entries.items():
+                if name in tables.get(path, ()):
+                    continue
+                place = (*path, str(name)[:LONGEST_NAME] if isinstance(name, (str, int)) else "?")
+                if place not in on_the_way:
+                    yield ".".join(place), describe(entry)
+                elif place not in tables:
+                    yield from below(entry, place)
+
+        return below(root, ())
+
+
+def _with_extra(entries: Mapping[Any, Any], here: Table) -> Table:
+    """`here`, and between its tensors what a module keeps in a state dict beside tensors."""
+    more = {name: found for name in entries if isinstance(name, str) and name not in here and (found := extra(name))}
+    return {name: here.get(name) or more[name] for name in entries if name in here or name in more} if more else here
+
+
+def _metadata(entries: Mapping[Any, Any]) -> Any:
+    """The `_metadata` of a state dict, as far as it is what torch writes: numbers by name, for each module."""
+    found = entries.state.get("_metadata") if isinstance(entries, Ordered) else None
+    found = found if isinstance(found, dict) else {}
+    return {
+        module: {name: value for name, value in of.items() if type(name) is str and type(value) in _PLAIN}
+        for module, of in found.items()
+        if type(module) is str and isinstance(of, dict)
+    }
+
+
+_PLAIN = (int, float, bool, str, type(None))
 
 
 def _checked(name: str) -> str:
@@ -159,27 +206,15 @@ def _passing(state: dict[Any, Any]) -> set[str]:
     return {name for name in names if isinstance(name, str)} if isinstance(names, list) and len(names) < 1000 else set()
 
 
-def mapping(value: Any) -> dict[Any, Any] | None:
+def mapping(value: Any) -> Mapping[Any, Any] | None:
     """`value` as a dictionary: one itself, or an object of somebody's own class with entries in it."""
-    return value.items if isinstance(value, Made) else value if isinstance(value, dict) else None
+    return value.items if isinstance(value, Made) else value if isinstance(value, Mapping) else None
 
 
 def module_state(value: Any) -> dict[Any, Any] | None:
     """The attributes of a pickled nn.Module, None for anything else."""
     state = value.state if isinstance(value, Made) else None
     return state if isinstance(state, dict) and "_parameters" in state and "_modules" in state else None
-
-
-def _beside(value: Any, sets: dict[tuple[str, ...], WeightSet], path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    entries = mapping(value) or {}
-    for name, entry in entries.items():
-        place = (*path, str(name)[:LONGEST_NAME] if isinstance(name, (str, int)) else "?")
-        if path in sets and name in sets[path].table:
-            continue
-        if any(found[: len(place)] == place for found in sets):
-            yield from () if place in sets else _beside(entry, sets, place)
-        else:
-            yield ".".join(place), describe(entry)
 
 
 def describe(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from ..diagnosis.report import Diagnosis
 from ..errors import WriteError
 from ..files.checkpoint import Checkpoint, inspect_file
 from ..writing.disk import require_space
-from .reading import as_seen, read_set, read_tensors, tensors_in, walk
+from .reading import as_seen, read_set, read_tensors, require_dense, tensors_in, walk
 from .stripping import StateDict, compact, renamed
 from .writing import fingerprint, identical, in_parallel, seal, write_pth, write_safetensors
 
@@ -25,6 +26,8 @@ def write_by_torch(
     path = diagnosis.path
     if keep:
         content = read_tensors(opened)
+        for name, tensor in tensors_in(content):
+            require_dense(tensor, name)
         state = renamed(as_seen(walk(content, path), opened, path), diagnosis.rename)
         whole = _put(content, path, state)
     else:
@@ -43,7 +46,7 @@ def prove(written: Path, whole: Any, state: StateDict, path: tuple[str, ...] = (
     Raises `WriteError` when anything differs.
     """
     again = inspect_file(written)
-    back = read_tensors(again)
+    back = read_tensors(again, mmap=os.name != "nt")  # nobody else knows the name of this file yet
     pairs = list(zip(tensors_in(whole), tensors_in(back), strict=True)) if again.format != "safetensors" else [
         ((name, tensor), (name, back[name])) for name, tensor in state.items()
     ]  # fmt: skip
@@ -64,4 +67,5 @@ def _put(content: Any, path: tuple[str, ...], state: StateDict) -> Any:
         return type(content)(
             _put(value, path[1:], state) if str(place) == path[0] else value for place, value in enumerate(content)
         )
-    return {name: _put(content[name], path[1:], state) if str(name) == path[0] else content[name] for name in content}
+    # by name, not by what a key looks like: 1 and "1" are two
+    return {name: _put(content[name], path[1:], state) if name == path[0] else content[name] for name in content}

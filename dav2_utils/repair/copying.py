@@ -21,7 +21,7 @@ from ..files.checkpoint import Checkpoint, inspect_file
 from ..writing.plan import Plan, Span, carry_out, check_source, compare, fingerprint
 from ..writing.renaming import plan_renaming
 from ..writing.safetensors import plan_safetensors
-from ..writing.source import Located, locate, locate_safetensors, open_torch_zip
+from ..writing.source import Located, follow, locate, locate_safetensors
 from ..writing.torch_zip import plan_torch_zip
 from .stripping import renamed
 
@@ -54,15 +54,15 @@ def _plan(
     if opened.format == "safetensors":
         found = None if keep else locate_safetensors(opened, source)
     elif opened.format == "torch-zip":
-        archive = open_torch_zip(source, opened.bytes)
-        found = locate(archive, source, diagnosis.path)
+        followed = follow(source, opened.bytes)
+        found = locate(followed, diagnosis.path)
     else:
         return None
     if found is None or not diagnosis.rename or any(name not in found for name in diagnosis.rename):
         return None
     state = renamed(found, diagnosis.rename)
     if keep:
-        plan = plan_renaming(archive, source, diagnosis.path, diagnosis.rename)
+        plan = plan_renaming(followed, diagnosis.path, diagnosis.rename)
     elif format == "safetensors":
         plan = plan_safetensors(state, facts)
     else:
@@ -106,7 +106,7 @@ def _lies_there(copied: Copied, target: Path) -> bool:
         if again.format == "safetensors":
             found = locate_safetensors(again, file)
         else:
-            found = locate(open_torch_zip(file, again.bytes), file, copied.path)
+            found = locate(follow(file, again.bytes), copied.path)
     if found is None or (list(found) != list(copied.state) and again.format != "safetensors"):
         return False
     came_from: dict[int, int] = {}  # place in the target -> place in the source, where a range begins

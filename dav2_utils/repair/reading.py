@@ -1,52 +1,47 @@
-"""The tensors of a checkpoint, mapped from the file and never through an unsafe pickle."""
+"""The tensors of a checkpoint, never through an unsafe pickle."""
 
 from __future__ import annotations
 
 import pickle
-import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..errors import ArchiveError, CheckpointError, RefusedPickle
-from ..files.archives import data_start, read_directory, read_record
+from ..errors import CheckpointError, RefusedPickle
+from ..files.archives import read_into
 from ..files.checkpoint import Checkpoint
-from ..files.formats import read_content
-from ..files.placeholders import Tensor as Described
-from ..files.weightsets import find_sets
-from ..keys import BYTES_PER_ELEMENT, TensorInfo
+from ..files.placeholders import Extra
+from ..files.torchzip import TorchZip
+from .taking import can_be_taken, take, unchanged
 
 if TYPE_CHECKING:
     import torch
 
-# Windows lets nobody replace a file that is mapped, and --in-place replaces what it has just read: there, memory it is.
-_MAPPED = sys.platform != "win32"
 
-
-def read_tensors(opened: Checkpoint) -> Any:
-    """What the file holds, with its tensors on the CPU and mapped from the file, so that they cost no memory.
+def read_tensors(opened: Checkpoint, mmap: bool = False) -> Any:
+    """Everything that the file holds, with its tensors on the CPU, in memory of their own, or with `mmap` in the file.
 
     Raises `RefusedPickle`, which names them, for objects other than tensors, containers and plain numbers, and
     `CheckpointError` for bytes that torch cannot read.
     """
+    if opened.format == "safetensors":
+        return take(opened, opened.sets[0], mmap) if opened.sets else {}
+    mmap = mmap and opened.format == "torch-zip"
+    with unchanged(opened) as file:
+        content = _by_torch(opened, opened.file if mmap else file, mmap)
+        if opened.format == "torch-zip" and not mmap:
+            _check_sums(file, opened.bytes)
+        return content
+
+
+def _by_torch(opened: Checkpoint, source: Any, mmap: bool) -> Any:
     import torch
 
     try:
-        if opened.format == "safetensors":
-            from safetensors import safe_open
-
-            with safe_open(opened.file, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in opened.sets[0].table}
-                return tensors if _MAPPED else {name: tensor.clone() for name, tensor in tensors.items()}
         with torch.serialization.safe_globals(_numbers(opened.globals)):
-            mmap = _MAPPED and opened.format == "torch-zip"
-            return torch.load(opened.file, map_location="cpu", weights_only=True, mmap=mmap)
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        raise RefusedPickle(
-            f"{opened.file} also holds {', '.join(opened.globals[:5]) or 'objects'}, and opening it would run code",
-            "tensors, containers and plain numbers only",
-            "Have its makers save the state dict alone; or, if you trust the file, open it once yourself",
-        ) from error
+        raise _refused(opened) from error
     except OSError:
         raise
     except UnicodeEncodeError as error:
@@ -57,85 +52,81 @@ def read_tensors(opened: Checkpoint) -> Any:
         raise CheckpointError(f"{opened.file} cannot be read: {what}", do="Download or copy it again") from error
 
 
-def read_set(opened: Checkpoint, path: tuple[str, ...]) -> Mapping[str, torch.Tensor]:
+def _refused(opened: Checkpoint) -> RefusedPickle:
+    found = f"{opened.file} also holds {', '.join(opened.globals[:5]) or 'objects'}, and opening it would run code"
+    if opened.beyond and not opened.globals:
+        found = f"{opened.file} has a pickle of a protocol that torch.load(weights_only=True) refuses"
+    return RefusedPickle(
+        found,
+        "tensors, containers and plain numbers only",
+        "Have its makers save the state dict alone; or, if you trust the file, open it once yourself",
+    )
+
+
+def _check_sums(file: BinaryIO, size: int) -> None:
+    """Raises `ArchiveError` for a record with other bytes than were written: torch itself looks at no checksum."""
+    archive = TorchZip(file, size)
+    room = memoryview(bytearray())
+    for name in archive.names if archive.checked else ():
+        record = archive.records[name.lower()]
+        if len(room) < record.size:
+            room = memoryview(bytearray(record.size))
+        read_into(file, record, room[: record.size])
+
+
+def read_set(opened: Checkpoint, path: tuple[str, ...], mmap: bool = False) -> Mapping[str, torch.Tensor]:
     """The set of weights under `path`, from files too that `weights_only=True` refuses, with nothing in them run.
 
-    Raises as `read_tensors` does, and when the tensors are not those that `inspect_file` saw.
+    In memory of their own; or with `mmap` in the file, so that they cost none and change, or end the process, when
+    somebody writes to it. Raises as `read_tensors` does, and when the tensors are not those that `inspect_file` saw.
     """
-    try:
-        found: Mapping[str, Any] = walk(read_tensors(opened), path)
-    except RefusedPickle:
-        found = _read_beside_the_pickle(opened, path) if opened.format == "torch-zip" else {}
-        if not found:
-            raise
-    return as_seen(found, opened, path)
+    weights = next((weights for weights in opened.sets if weights.path == path), None)
+    refused = bool(opened.globals) or opened.beyond
+    able = weights is not None and can_be_taken(opened, weights, refused)
+    if weights is not None and able and (found := take(opened, weights, mmap)) is not None:
+        return found
+    return as_seen(walk(read_tensors(opened, mmap), path), opened, path)
 
 
 def as_seen(found: Mapping[str, Any], opened: Checkpoint, path: tuple[str, ...]) -> Mapping[str, torch.Tensor]:
     """`found`, as far as `inspect_file` saw it under `path`, and plain: what else a file hangs on a tensor is left.
 
-    Raises `CheckpointError` when that is no longer what is there.
+    Raises `CheckpointError` when that is no longer what is there, and for tensors that are more than their numbers.
     """
     import torch
 
-    seen: OrderedDict[str, torch.Tensor] = OrderedDict()
-    for name, info in next(weights.table for weights in opened.sets if weights.path == path).items():
-        tensor = found[name] if name in found else None  # noqa: SIM401 - what a file puts into it can hide its `get`
-        if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != info.shape:
-            raise CheckpointError(f"{opened.file} changed while it was read, or is made to mislead: {name!r} is not "
-                                  f"what it was", do="Download or copy it again")  # fmt: skip
-        if tensor.is_meta:
-            raise CheckpointError(f"{opened.file} has the shape of {name!r} and no numbers for it",
-                                  do="Save the state dict anew, from a model that is on no meta device")  # fmt: skip
-        seen[name] = torch.Tensor.detach(tensor)
+    seen: OrderedDict[str, Any] = OrderedDict()
+    weights = next(weights for weights in opened.sets if weights.path == path)
+    for name, info in weights.table.items():
+        value = found[name] if name in found else None  # noqa: SIM401 - what a file puts into it can hide its `get`
+        if not isinstance(info, Extra):
+            if not isinstance(value, torch.Tensor) or _looks(value) != (info.shape, info.dtype):
+                found_out = (
+                    f"{opened.file} changed while it was read, or is made to mislead: {name!r} is not what it was"
+                )
+                raise CheckpointError(found_out, do="Download or copy it again")
+            value = torch.Tensor.detach(require_dense(value, name))
+        seen[name] = value
     seen._metadata = getattr(found, "_metadata", None)  # type: ignore[attr-defined]
     return seen
 
 
-class _Located(TensorInfo):
-    """A shape and dtype that remembers the description it came from."""
-
-    described: Described
+def _looks(tensor: torch.Tensor) -> tuple[tuple[int, ...], str]:
+    return tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
 
 
-def _located(value: Any) -> TensorInfo | None:
-    if not isinstance(value, Described):
-        return None
-    info = _Located(*value.info)
-    info.described = value
-    return info
-
-
-def _read_beside_the_pickle(opened: Checkpoint, path: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """The tensors, mapped from the places that the pickle describes; empty where one of them has no such place."""
+def require_dense(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    """`tensor`, whose numbers lie one by one in memory. Raises `CheckpointError` for any other."""
     import torch
 
-    sets, _ = find_sets(read_content(opened.file).value, _located)
-    table = next((weights.table for weights in sets if weights.path == path), {})
-    tensors, storages = {}, dict[str, torch.UntypedStorage]()
-    try:
-        with opened.file.open("rb") as file:
-            records = {name.partition("/")[2]: record for name, record in read_directory(file, opened.bytes).items()}
-            if "byteorder" in records and read_record(file, records["byteorder"], 100) != b"little":
-                return {}
-            mapped = torch.UntypedStorage.from_file(str(opened.file), False, opened.bytes)
-            for name, info in table.items():
-                one = info.described if isinstance(info, _Located) else None
-                if one is None or one.storage is None or info.dtype not in BYTES_PER_ELEMENT or "complex" in info.dtype:
-                    return {}
-                key = one.storage.key
-                if key not in storages:
-                    record = records[f"data/{key}"]
-                    start = data_start(file, record)
-                    if record.method != 0:
-                        return {}
-                    part = mapped[start : start + record.size]
-                    storages[key] = part if _MAPPED else part.clone()
-                empty = torch.empty(0, dtype=getattr(torch, info.dtype))
-                tensors[name] = empty.set_(storages[key], one.offset, info.shape, one.stride)
-    except (ArchiveError, KeyError, RuntimeError):
-        return {}
-    return tensors
+    if tensor.is_meta:
+        raise CheckpointError(f"There is the shape of {name!r} and no numbers for it",
+                              do="Save the state dict anew, from a model that is on no meta device")  # fmt: skip
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+        kind = "quantised" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
+        raise CheckpointError(f"{name!r} is a {kind} tensor", "dense ones, which every model and both formats take",
+                              "Save tensor.to_dense(), or tensor.dequantize(), in its place")  # fmt: skip
+    return tensor
 
 
 def _numbers(names: list[str]) -> list[Any]:
@@ -154,10 +145,9 @@ def walk(content: Any, path: tuple[str, ...]) -> Any:
     if path and isinstance(content, (tuple, list)):  # (weights, optimizer): see `find_sets`
         content = {str(place): entry for place, entry in enumerate(content)}
     for part in path:
-        name = next((name for name in content if str(name) == part), None) if isinstance(content, Mapping) else None
-        if name is None:
+        if not isinstance(content, Mapping) or part not in content:
             raise CheckpointError(f"There is no entry {part!r} on the way to {' > '.join(path)}")
-        content = content[name]
+        content = content[part]
     if not isinstance(content, Mapping):
         raise CheckpointError(f"Under {' > '.join(path) or 'the top'} there are no named tensors")
     return content

@@ -63,12 +63,15 @@ def compact(state: StateDict) -> StateDict:
     torch.save writes whole storages; tensors that share one still do, unless most of it belonged to none of them.
     """
     needed: Counter[int] = Counter()
-    for tensor in state.values():
+    kinds: dict[int, torch.dtype] = {}
+    tensors = {name: value for name, value in state.items() if hasattr(value, "untyped_storage")}  # not _extra_state
+    for tensor in tensors.values():
         needed[tensor.untyped_storage().data_ptr()] += tensor.nbytes
-    for name, tensor in state.items():
+    for name, tensor in tensors.items():
         storage = tensor.untyped_storage()
         large = storage.nbytes() > 2 * needed[storage.data_ptr()] + 4096
-        state[name] = tensor.detach().clone() if large else tensor.detach()
+        other = kinds.setdefault(storage.data_ptr(), tensor.dtype) != tensor.dtype  # torch.save refuses such a pair
+        state[name] = tensor.detach().clone() if large or other else tensor.detach()
     return state
 
 
@@ -93,7 +96,8 @@ def clean_state_dict(model: nn.Module) -> StateDict:
     state = model.state_dict()
     mapping = {name: _without(name, sites) for name in state if name not in counters}
     if len(set(mapping.values())) < len(mapping):
-        twice = [name for name in mapping if list(mapping.values()).count(mapping[name]) > 1]
+        taken = Counter(mapping.values())
+        twice = [name for name in mapping if taken[mapping[name]] > 1]
         raise CheckpointError(f"Two tensors would get one name: {', '.join(twice[:4])}", do="Unwrap the model first")
     result = renamed(state, mapping)
     for name, tensor in result.items():

@@ -72,7 +72,9 @@ def _checksum(file: Any, start: int, size: int) -> int:
 
 def write_safetensors(tensors: Tensors, path: Path, facts: Mapping[str, Any]) -> None:
     """The tensors as the library of that name puts them; `facts` as text in the header."""
-    front, order = header({name: TensorInfo(tuple(t.shape), dtype_of(t)) for name, t in tensors.items()}, facts)
+    front, order = header(
+        {name: TensorInfo(tuple(getattr(t, "shape", ())), dtype_of(t)) for name, t in tensors.items()}, facts
+    )
     with path.open("r+b") as file:
         file.write(front)
         for name in order:
@@ -81,8 +83,8 @@ def write_safetensors(tensors: Tensors, path: Path, facts: Mapping[str, Any]) ->
 
 
 def dtype_of(tensor: torch.Tensor) -> str:
-    """torch's short name for the dtype: `float32`."""
-    return str(tensor.dtype).removeprefix("torch.")
+    """torch's short name for the dtype: `float32`; of what is no tensor (an `_extra_state`) the type's."""
+    return str(getattr(tensor, "dtype", type(tensor).__name__)).removeprefix("torch.")
 
 
 def raw(tensor: torch.Tensor) -> Iterator[memoryview]:
@@ -112,6 +114,8 @@ def fingerprint(tensors: Tensors) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
+        if not hasattr(tensor, "untyped_storage"):  # an `_extra_state`
+            continue
         sizes = ",".join(map(str, tensor.shape))
         digest.update(f"{name}\0{dtype_of(tensor)}\0{sizes}\0".encode("utf-8", "surrogatepass"))
         for chunk in raw(tensor):

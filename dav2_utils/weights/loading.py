@@ -31,14 +31,16 @@ from ..texts import printable
 def load_model(
     path: str | os.PathLike[str], encoder: str | None = None, max_depth: float | None = None,
     device: str | torch.device = "cpu", select: str | None = None, dtype: torch.dtype | None = None,
+    mmap: bool = False,
 ) -> DepthAnythingV2:  # fmt: skip
     """A `DepthAnythingV2` in eval mode with the weights in `path`, mended on the way in, whatever wraps them.
 
     `path`: a file, the name of official weights (`vits`, `vitl-metric-indoor`, ... see `hub.OFFICIAL`), or `tiny`, the
     weights that come with this package (rooms to 20 m). `encoder` is inferred from the shapes, and `max_depth` (metres,
     for a metric model) taken from the facts saved with the weights, unless given. `dtype`: of the parameters,
-    float32 without one. The weights stay mapped from the file as long as the model lives on the CPU in the file's own
-    dtype, so they cost no second copy.
+    float32 without one. The weights are read into memory of their own, once, so the file may be overwritten, moved or
+    deleted afterwards. With `mmap` they stay in the file instead, as long as the model lives on the CPU in the file's
+    own dtype: no checksum is looked at, and whoever writes to the file changes the model or ends the process (SIGBUS).
 
     Nothing is loaded in part: raises `DoesNotFit` when anything is missing, unexpected or of another shape, and
     `CheckpointError` when the file cannot be read or `max_depth` is no range. Warns when the facts in the file speak
@@ -56,18 +58,23 @@ def load_model(
         )
     depth = max_depth if max_depth is not None else facts.get("max_depth", official_depth)
     _warn(facts, found.encoder, depth)
-    state = _state(found, opened)
-    with torch.device("meta"):  # shapes alone: no memory, no random numbers
-        model = DepthAnythingV2(
-            found.target or "",
-            use_bn=any(".bn1." in name for name in state),
-            use_clstoken=any(".readout_projects." in name for name in state),
-            max_depth=depth,
-        )
+    state = _state(found, opened, mmap)
+    model = _without_weights(found.target or "", state, depth)
     kind = dtype or torch.float32
     state.update({name: tensor.to(kind) for name, tensor in state.items() if tensor.is_floating_point()})
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(True).to(device).eval()
+
+
+def _without_weights(encoder: str, state: StateDict, max_depth: float | None) -> DepthAnythingV2:
+    """The model with the options that the names of `state` show."""
+    with torch.device("meta"):  # shapes alone: no memory, no random numbers
+        return DepthAnythingV2(
+            encoder,
+            use_bn=any(".bn1." in name for name in state),
+            use_clstoken=any(".readout_projects." in name for name in state),
+            max_depth=max_depth,
+        )
 
 
 def _official(path: str | os.PathLike[str]) -> tuple[Path, float | None]:
@@ -82,11 +89,11 @@ def _official(path: str | os.PathLike[str]) -> tuple[Path, float | None]:
     return Path(path), None
 
 
-def _state(found: Diagnosis, opened: Checkpoint) -> StateDict:
+def _state(found: Diagnosis, opened: Checkpoint, mmap: bool) -> StateDict:
     """The tensors that `found` speaks of, under their new names. Raises `DoesNotFit` unless they fit completely."""
     if found.verdict not in ("loads", "repairable") or not found.matched:
         raise DoesNotFit(found)
-    return renamed(read_set(opened, found.path), found.rename)
+    return renamed(read_set(opened, found.path, mmap), found.rename)
 
 
 def _warn(facts: Mapping[str, Any], encoder: str | None, max_depth: float | None) -> None:
@@ -108,15 +115,16 @@ def _kind(max_depth: float | None) -> str:
     return "relative" if max_depth is None else f"metric, max_depth {max_depth:g}"
 
 
-def load_into(model: nn.Module, path: str | os.PathLike[str], select: str | None = None) -> Repair:
+def load_into(model: nn.Module, path: str | os.PathLike[str], select: str | None = None, mmap: bool = False) -> Repair:
     """Load the weights in `path` into any `nn.Module`, wrapped or not: the model's own names are the target.
 
     Prefixes and containers are taken off, or put on, as the model needs them; nothing is loaded in part. Raises
-    `DoesNotFit` otherwise. The result says what was done.
+    `DoesNotFit` otherwise. The result says what was done. With `mmap` the file is not read into memory first but copied
+    from where it lies, which takes less memory, and ends the process if somebody cuts the file off meanwhile.
     """
     opened = inspect_file(path)
     found = diagnose(opened, model, select)
-    state = _state(found, opened)
+    state = _state(found, opened, mmap)
     _warn(believed(opened.facts), None, getattr(inner_model(model), "max_depth", None))
     model.load_state_dict(state, strict=True)
     return Repair(str(path), "loaded", steps=found.steps, tensors=found.matched, fingerprint=fingerprint(state))

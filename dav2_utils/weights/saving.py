@@ -37,13 +37,13 @@ def save_weights(model: nn.Module | Mapping[str, torch.Tensor], path: str | os.P
     """
     target = Path(path)
     state = clean_state_dict(model) if isinstance(model, nn.Module) else strip_wrappers(model)
-    for name, tensor in state.items():
-        state[name] = tensor.detach().cpu()
+    tensors = {name: value.detach().cpu() for name, value in state.items() if isinstance(value, torch.Tensor)}
+    state.update(tensors)  # what else there is, an `_extra_state`, stays as it is
     known = _known_facts(inner_model(model)) | facts
     check_max_depth(facts.get("max_depth"))
     if facts.get("max_depth") is not None:
         known |= {"depth": "metric", "max_depth": float(facts["max_depth"])}
-    require_space(target.parent, sum(tensor.nbytes for tensor in state.values()))
+    require_space(target.parent, sum(tensor.nbytes for tensor in tensors.values()))
     notes = facts_path(target)
     places = [Place(target, overwrite=True)]
     if target.suffix != ".safetensors":

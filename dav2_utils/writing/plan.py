@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from ..errors import SourceChanged, WriteError
+from ..errors import CheckpointError, SourceChanged
 
 CHUNK = 4 << 20  # bytes that are copied, compared or hashed at a time
 
@@ -94,14 +94,15 @@ def _copy(source: BinaryIO, target: BinaryIO, span: Span) -> None:
 def check_source(plan: Plan, source: BinaryIO) -> None:
     """Whether the records that the plan copies still have the checksums that the source's own directory gives.
 
-    Raises `WriteError` for one that has not: the disk, or a copy, changed bytes since they were written.
+    Raises `CheckpointError` for one that has not: the disk, or a copy, changed bytes since they were written.
     """
     for name, span, crc in plan.checks:
-        if crc32(source, span) != crc:
-            raise WriteError(
-                f"The bytes of {name!r} in the source no longer have the checksum that was written with them",
-                "the bytes that were saved",
-                "The disk or a copy damaged the file: take another copy, or an earlier checkpoint",
+        if (found := crc32(source, span)) != crc:
+            raise CheckpointError(
+                f"{source.name} is damaged: the checksum of its record {name[:80]!r} is {found:08x}",
+                f"{crc:08x}, which was written with it",
+                "Take another copy of the file, or an earlier checkpoint; torch.load looks at no checksums and would "
+                "load these bytes as they are",
             )
 
 

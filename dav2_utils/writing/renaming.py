@@ -9,37 +9,41 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..files.archives import data_start
-from ..files.tracing import FRAME, Instruction, Trace
+from ..files.placeholders import Ordered
 from .plan import Plan, Span, crc32
-from .source import TorchZip, dictionary_at
-from .torch_zip import Entry, archive
+from .source import Followed, dictionary_at
+from .torch_zip import Entry, lay_out
+from .tracing import FRAME, Instruction, Trace
 
 _TEXTS = frozenset(b"XV\x8c\x8dTUS")  # the instructions that push a text: BINUNICODE and its kin
 _GETS, _PUTS, _DUP = frozenset(b"ghj"), frozenset(b"pqr\x94"), ord("2")
 
 
-def plan_renaming(opened: TorchZip, file: BinaryIO, path: tuple[str, ...], mapping: Mapping[str, str]) -> Plan | None:
+def plan_renaming(followed: Followed, path: tuple[str, ...], mapping: Mapping[str, str]) -> Plan | None:
     """The archive with `mapping` (old name -> new name) applied to the dictionary under `path`; None if it cannot be.
 
     Every record but the pickle is copied; what the writer said of its checksum is checked.
     """
-    pickle = renamed_pickle(opened.pickle, opened.trace, dictionary_at(opened.trace.value, path), mapping)
-    if pickle is None or any(record.method or record.flags & 1 for record in opened.records.values()):
+    archive = followed.archive
+    records = [archive.records[name.lower()] for name in archive.names]
+    chosen = dictionary_at(followed.trace.value, path)
+    pickle = renamed_pickle(followed.pickle, followed.trace, chosen, mapping)
+    if pickle is None or any(record.method or record.flags & 1 for record in records):
         return None
     entries, checks = [], []
-    for record in opened.records.values():
-        name = "archive/" + record.name.partition("/")[2]
-        if record.name == f"{opened.folder}/data.pkl":
-            entries.append(Entry(name, pickle, zlib.crc32(pickle)))
+    for record in records:
+        name = record.name.partition("/")[2]
+        if name.lower() == "data.pkl":
+            entries.append(Entry("archive/data.pkl", pickle, zlib.crc32(pickle)))
             continue
-        span = Span(data_start(file, record), record.size)
-        entries.append(Entry(name, span, record.crc or crc32(file, span)))
+        span = Span(data_start(archive.file, record), record.size)
+        entries.append(Entry(f"archive/{name}", span, record.crc or crc32(archive.file, span)))
         checks += [(record.name, span, record.crc)] if record.crc else []
-    plan = archive(entries)
+    plan = lay_out(entries)
     plan.checks = checks
     return plan
 
@@ -47,8 +51,7 @@ def plan_renaming(opened: TorchZip, file: BinaryIO, path: tuple[str, ...], mappi
 def renamed_pickle(data: bytes, followed: Trace, chosen: Any, mapping: Mapping[str, str]) -> bytes | None:
     """`data` with the names of the dictionary `chosen` exchanged; None where they are not simply written there."""
     wanted = _exchanges(followed, chosen, mapping)
-    metadata = followed.states.get(id(chosen))
-    inner = metadata.get("_metadata") if isinstance(metadata, dict) else None
+    inner = chosen.state.get("_metadata") if isinstance(chosen, Ordered) else None
     if isinstance(inner, dict) and inner:
         paths = module_paths(mapping)
         moved = {path: moved_path(path, paths) for path in inner if isinstance(path, str)}
@@ -106,13 +109,24 @@ def _push(text: str) -> bytes:
     return b"X" + struct.pack("<I", len(encoded)) + encoded
 
 
-def module_paths(mapping: Mapping[str, str]) -> dict[str, str]:
-    """Old module path -> new module path, as the names of the tensors in the modules moved."""
-    paths: dict[str, str] = {}
+Place = tuple[list[str], int]  # the components of a name, and how many of them are a module's path
+
+
+def _marks(parts: Sequence[str]) -> list[int]:
+    """A hash for each beginning of a path, the empty one first: the beginnings themselves would fill gigabytes."""
+    marks = [0]
+    for part in parts:
+        marks.append(hash((marks[-1], part)))
+    return marks
+
+
+def module_paths(mapping: Mapping[str, str]) -> dict[int, Place]:
+    """Mark of an old module path -> new module path, as the names of the tensors in the modules moved."""
+    paths: dict[int, Place] = {}
     for old, new in mapping.items():
         before, after = old.split("."), new.split(".")
-        i, j = len(before) - 1, len(after) - 1
-        paths[".".join(before[:i])] = ".".join(after[:j])
+        marks, i, j = _marks(before), len(before) - 1, len(after) - 1
+        paths[marks[i]] = after, j
         while i > 0:
             if j > 0 and before[i - 1] == after[j - 1]:
                 i, j = i - 1, j - 1
@@ -121,14 +135,14 @@ def module_paths(mapping: Mapping[str, str]) -> dict[str, str]:
             else:
                 j -= 1  # a component that came
                 continue
-            paths.setdefault(".".join(before[:i]), ".".join(after[:j]))
+            paths.setdefault(marks[i], (after, j))
     return paths
 
 
-def moved_path(path: str, paths: Mapping[str, str]) -> str:
+def moved_path(path: str, paths: Mapping[int, Place]) -> str:
     """The new place of a module; one without tensors moves with the nearest module around it."""
-    known, rest = path, ""
-    while known and known not in paths:
-        known, _, last = known.rpartition(".")
-        rest = f"{last}.{rest}" if rest else last
-    return ".".join(filter(None, (paths.get(known, known), rest)))
+    parts = path.split(".") if path else []
+    marks = _marks(parts)
+    known = next((k for k in range(len(parts), 0, -1) if marks[k] in paths), 0)
+    after, j = paths.get(marks[known], ([], 0))
+    return ".".join([*after[:j], *parts[known:]])

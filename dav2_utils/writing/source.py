@@ -13,14 +13,15 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from ..files.archives import Record, data_start, read_directory, read_record
+from ..files.archives import data_start
 from ..files.checkpoint import Checkpoint
 from ..files.formats import LARGEST_PICKLE
-from ..files.placeholders import Elsewhere, Tensor
-from ..files.tracing import Trace, trace
+from ..files.placeholders import Ordered, Placed, Tensor, extra
+from ..files.torchzip import TorchZip
 from ..files.weightsets import find_sets, mapping
 from ..keys import BYTES_PER_ELEMENT, TensorInfo
-from .plan import Span, read_spans
+from .plan import CHUNK, Span, read_spans
+from .tracing import Trace, trace
 
 
 class Stored(NamedTuple):
@@ -72,8 +73,12 @@ def _rows(data: memoryview, place: int, shape: tuple[int, ...], stride: tuple[in
             yield from _rows(data, place + row * stride[0], shape[1:], stride[1:])
     elif stride[0]:
         yield data[place : place + (shape[0] - 1) * stride[0] + 1 : stride[0]].tobytes()
-    else:
-        yield data[place : place + 1].tobytes() * shape[0]
+    else:  # one element again and again
+        one, left = data[place : place + 1].tobytes(), shape[0]
+        while left:
+            count = min(left, CHUNK // len(one))
+            yield one * count
+            left -= count
 
 
 def checks(tensors: Iterable[Located]) -> list[tuple[str, Span, int]]:
@@ -82,89 +87,71 @@ def checks(tensors: Iterable[Located]) -> list[tuple[str, Span, int]]:
     return [(one.record, one.span, one.crc) for one in storages if one.crc is not None]
 
 
-class TorchZip(NamedTuple):
-    """A torch archive, opened: its records by their names, the folder in it, and its pickle followed step by step."""
+class Followed(NamedTuple):
+    """A torch archive whose pickle was followed step by step."""
 
-    records: dict[str, Record]
-    folder: str
+    archive: TorchZip
     pickle: bytes
     trace: Trace
 
 
-def open_torch_zip(file: BinaryIO, size: int) -> TorchZip:
+def follow(file: BinaryIO, size: int) -> Followed:
     """The archive in `file`, which `read_content` has read before. Raises `ArchiveError`."""
-    records = read_directory(file, size)
-    [name] = [name for name in records if name.count("/") == 1 and name.endswith("/data.pkl")]
-    pickle = read_record(file, records[name], LARGEST_PICKLE)
-    return TorchZip(records, name.partition("/")[0], pickle, trace(pickle))
+    archive = TorchZip(file, size)
+    pickle = archive.read("data.pkl", LARGEST_PICKLE) or b"."
+    return Followed(archive, pickle, trace(pickle))
 
 
-class _Described(TensorInfo):
-    """A shape and dtype that remembers the description it came from."""
-
-    tensor: Tensor
-
-
-def _info(value: Any) -> TensorInfo | None:
-    if not isinstance(value, Tensor):
-        return None
-    info = _Described(*value.info)
-    info.tensor = value
-    return info
-
-
-def _described(value: Any, path: tuple[str, ...]) -> dict[str, Tensor]:
-    """The tensors under `path` as the pickle describes them: in a dictionary, or in a pickled module."""
-    chosen = dictionary_at(value, path)
-    if isinstance(chosen, dict):
-        return {name: one for name, one in chosen.items() if isinstance(name, str) and isinstance(one, Tensor)}
-    sets, _ = find_sets(value, _info)
-    table = next((weights.table for weights in sets if weights.path == path), {})
-    return {name: info.tensor for name, info in table.items() if isinstance(info, _Described)}
-
-
-def locate(archive: TorchZip, file: BinaryIO, path: tuple[str, ...]) -> OrderedDict[str, Located] | None:
+def locate(followed: Followed, path: tuple[str, ...]) -> OrderedDict[str, Located] | None:
     """The tensors of the set under `path` in a torch archive, with its `_metadata`; None where one is not plain."""
+    archive = followed.archive
+    if sys.byteorder != "little" or archive.byteorder not in (b"", b"little"):
+        return None
+    chosen = dictionary_at(followed.trace.value, path)
     found: OrderedDict[str, Located] = OrderedDict()
-    for name, tensor in _described(archive.trace.value, path).items():
-        info = tensor.info
-        stored = _stored(archive, file, tensor) if _is_plain(tensor) else None
+    for name, tensor in _described(followed.trace.value, chosen, path).items():
+        stored = _stored(archive, tensor) if isinstance(tensor, Tensor) and tensor.plain else None
         if stored is None:
             return None
         found[name] = Located(TensorInfo(*tensor.info), stored, tensor.offset, tensor.stride)
-        if info.dtype == "complex128" and not found[name].in_order:  # no memoryview has such elements
+        if tensor.info.dtype == "complex128" and not found[name].in_order:  # no memoryview has such elements
             return None
-    order = archive.records.get(f"{archive.folder}/byteorder")
-    if sys.byteorder != "little" or (order and read_record(file, order, 100) != b"little"):
-        return None
-    chosen = dictionary_at(archive.trace.value, path)
-    state = archive.trace.states.get(id(chosen))
-    found._metadata = state.get("_metadata") if isinstance(state, dict) else None  # type: ignore[attr-defined]
+    found._metadata = chosen.state.get("_metadata") if isinstance(chosen, Ordered) else None  # type: ignore[attr-defined]
     return found or None
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    info, storage = tensor.info, tensor.storage
-    each = 0 if info.dtype.startswith("q") else BYTES_PER_ELEMENT.get(info.dtype, 0)
-    if not each or storage is None or isinstance(info, Elsewhere) or storage.dtype not in ("", info.dtype):
-        return False
-    return not (storage.bytes or 0) % each
+def _described(value: Any, chosen: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    """The tensors under `path` as the pickle describes them: in the dictionary `chosen`, or in a pickled module.
+
+    With them whatever else belongs to a state dict (`_extra_state`), which is not to be copied as it lies.
+    """
+    if isinstance(chosen, dict):
+        entries = {name: one for name, one in chosen.items() if isinstance(name, str)}
+        return {name: one for name, one in entries.items() if isinstance(one, Tensor) or extra(name)}
+    sets, _ = find_sets(value)
+    table = next((weights.table for weights in sets if weights.path == path), {})
+    return {name: info.described if isinstance(info, Placed) else None for name, info in table.items()}
 
 
-def _stored(archive: TorchZip, file: BinaryIO, tensor: Tensor) -> Stored | None:
-    assert tensor.storage is not None
-    record = archive.records.get(f"{archive.folder}/data/{tensor.storage.key}")
-    if record is None or record.method or record.flags & 1:
+def _stored(archive: TorchZip, tensor: Tensor) -> Stored | None:
+    dtype, storage = tensor.info.dtype, tensor.storage
+    each = 0 if dtype.startswith("q") else BYTES_PER_ELEMENT.get(dtype, 0)
+    record = archive.find(f"data/{storage.key}") if storage else None
+    if not each or storage is None or record is None or record.method or record.flags & 1:
         return None
-    span = Span(data_start(file, record), record.size)
+    if storage.dtype not in ("", dtype) or record.size % each:
+        return None
+    span = Span(data_start(archive.file, record), record.size)
     return Stored(record.name, span, record.crc or None)  # torch can be told to write no checksums: zeros
 
 
 def dictionary_at(value: Any, path: tuple[str, ...]) -> Any:
     """What lies under `path` in nested dictionaries, lists and tuples; None where nothing does."""
     for part in path:
-        entries = dict(enumerate(value)) if isinstance(value, (list, tuple)) else mapping(value) or {}
-        value = next((entry for name, entry in entries.items() if str(name) == part), None)
+        entries = mapping(value) or {}
+        if isinstance(value, (list, tuple)):
+            entries = {str(place): one for place, one in enumerate(value)}
+        value = entries.get(part)
     return value
 
 

@@ -60,7 +60,7 @@ def plan_torch_zip(state: Mapping[str, Located], source: BinaryIO) -> Plan | Non
         tensors._metadata = metadata  # type: ignore[attr-defined]
     pickle, storages = state_dict_pickle(tensors)
     places = {to_be: (stored, span) for to_be, stored, span in made.values()}
-    plan = archive([*_small("data.pkl", pickle), *_FRONT, *_data(storages, places, source), *_small("version", b"3\n")])
+    plan = lay_out([*_small("data.pkl", pickle), *_FRONT, *_data(storages, places, source), *_small("version", b"3\n")])
     plan.checks = checks(state.values())
     return plan
 
@@ -96,7 +96,7 @@ def _data(
         yield Entry(f"archive/data/{key}", span, crc)
 
 
-def archive(entries: Iterable[Entry]) -> Plan:
+def lay_out(entries: Iterable[Entry]) -> Plan:
     """The plan of an archive with these records, in this order."""
     plan, directory, place, count = Plan(), b"", 0, 0
     for entry in entries:

@@ -198,7 +198,9 @@ def test_finds_the_weights_of_every_layout(name: str, tmp_path: Path) -> None:
             entry = value
             for part in weights_set.path:
                 entry = entry[int(part) if isinstance(entry, (list, tuple)) else part]
-            assert weights_set.table == table_by_torch({n: t for n, t in entry.items() if isinstance(t, torch.Tensor)})
+            expected_table = table_by_torch({n: t for n, t in entry.items() if isinstance(t, torch.Tensor)})
+            assert {n: info for n, info in weights_set.table.items() if "_extra" not in n} == expected_table
+            assert set(weights_set.table) - set(expected_table) == {n for n in entry if n == "b._extra_state"}
         for weights_set in found.sets:
             assert weights_set.name not in found.other_entries
         json.dumps(found.to_dict(keys=True), allow_nan=False)
@@ -360,6 +362,7 @@ def test_a_storage_of_impossible_size(size: bytes, tmp_path: Path) -> None:
     storage = b"(U\7storagectorch\nFloatStorage\nU\x010U\3cpu" + size + b"tQ"
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("a/data.pkl", b"\x80\x02}U\x08a.weight" + storage + b"s.")
+        archive.writestr("a/version", b"3\n")
     assert "no size" in str(refused(tmp_path / "a.pth"))
 
 
@@ -482,7 +485,7 @@ def test_a_directory_that_contradicts_the_archive(tmp_path: Path) -> None:
     ("mark", "offset", "change", "words"),
     [
         (b"PK\1\2", 0, b"PK\7\7", "its directory is damaged"),
-        (b"PK\1\2", 10, b"\x0e\0", "packed in a way that torch does not write"),
+        (b"PK\1\2", 10, b"\x0e\0", "packed in a way that torch does not read"),
         (b"PK\3\4", 0, b"PK\7\7", "is not where the directory says"),
         (b"PK\1\2", 28, b"\xff\xff", "its directory is damaged"),
     ],

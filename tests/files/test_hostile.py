@@ -292,14 +292,18 @@ def test_names_that_climb_out_of_the_folder(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pth") as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
             new.writestr(name, old.read(name))
-        new.writestr("../../outside", b"x")
-        new.writestr("/tmp/outside", b"x")
+        new.writestr("a/../../../outside", b"x")
     before = sorted(tmp_path.rglob("*"))
     assert list(inspect_file(path).table) == ["../../a.weight"]
+    with zipfile.ZipFile(path, "a") as new:
+        new.writestr("/tmp/outside", b"x")
+    with pytest.raises(NotACheckpoint, match="its record '/tmp/outside' lies outside"):
+        inspect_file(path)
     assert sorted(tmp_path.rglob("*")) == before
     climbing = tmp_path / "c.pth"
     with zipfile.ZipFile(climbing, "w") as archive:
         archive.writestr("../data.pkl", pickle.dumps({}))
+        archive.writestr("../version", b"3")
     inspect_file(climbing)
 
 

@@ -23,7 +23,7 @@ from dav2_utils.repair import writing as by_torch
 from dav2_utils.repair.copying import plan_copy, write_copy
 from dav2_utils.repair.stripping import compact, renamed
 from dav2_utils.writing.plan import Span
-from dav2_utils.writing.torch_zip import Entry, archive
+from dav2_utils.writing.torch_zip import Entry, lay_out
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16,
           torch.int8, torch.uint8, torch.bool, torch.uint16, torch.uint32, torch.uint64, torch.complex64,
@@ -51,7 +51,7 @@ def saved(source: Path) -> tuple[bytes, str]:
     torch.save(state, file)
     with zipfile.ZipFile(file) as records:
         entries = [Entry(one.filename, records.read(one), one.CRC) for one in records.infolist()]
-    parts = archive(one for one in entries if not one.name.endswith("serialization_id")).parts
+    parts = lay_out(one for one in entries if not one.name.endswith("serialization_id")).parts
     return b"".join(part for part in parts if not isinstance(part, Span)), by_torch.fingerprint(state)
 
 
@@ -66,7 +66,7 @@ def test_the_layout_is_torchs_own() -> None:
         torch.save(state, file)
         with zipfile.ZipFile(file) as records:
             entries = [Entry(one.filename, records.read(one), one.CRC) for one in records.infolist()]
-        assert b"".join(archive(entries).parts) == file.getvalue()  # type: ignore[arg-type]
+        assert b"".join(lay_out(entries).parts) == file.getvalue()  # type: ignore[arg-type]
 
 
 class Made:
@@ -182,7 +182,7 @@ def test_records_beyond_four_gigabytes(tmp_path: Path) -> None:
         entries = [Entry(i.filename, Span(0, i.file_size) if "/data/" in i.filename else records.read(i), i.CRC)
                    for i in records.infolist()]  # fmt: skip
         place = 0
-        for part in archive(entries).parts:
+        for part in lay_out(entries).parts:
             if not isinstance(part, Span):
                 skeleton.seek(place)
                 assert skeleton.read(len(part)) == part, place

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .opcodes import INSTRUCTIONS
-from .stack import MOST_STEPS, Machine
+from ..files.opcodes import INSTRUCTIONS
+from ..files.stack import MOST_STEPS, Machine
 
-STOP, FRAME, SETITEM, SETITEMS, DICT, BUILD = 0x2E, 0x95, ord("s"), ord("u"), ord("d"), ord("b")
+STOP, FRAME, SETITEM, SETITEMS, DICT = 0x2E, 0x95, ord("s"), ord("u"), ord("d")
 # MARK, POP, POP_MARK, the PUTs, PROTO, FRAME and what fills a container: none leaves a new value on the stack.
 _PUSH_NOTHING = frozenset(b"(01pqr\x94\x80\x95aesu\x90b")
 
@@ -33,7 +33,6 @@ class Trace:
     value: Any
     instructions: list[Instruction]
     names: dict[int, list[int]] = field(default_factory=dict)  # dictionary -> the instructions that pushed its names
-    states: dict[int, Any] = field(default_factory=dict)  # what BUILD hung on it, `_metadata` as a rule
 
 
 def trace(data: bytes) -> Trace:
@@ -49,8 +48,6 @@ def trace(data: bytes) -> Trace:
             found.value = machine.stack[-1]
             break
         target, names = _filled(machine, code, pushed)
-        if code == BUILD:
-            found.states[id(machine.stack[-2])] = machine.stack[-1]
         INSTRUCTIONS[code](machine)
         height = len(machine.stack)
         if code in _PUSH_NOTHING:
