@@ -17,8 +17,9 @@ import dav2_utils
 PACKAGE = Path(dav2_utils.__file__).parent
 # A wing imports only from wings above it in this list, a room only from rooms of its own wing that stand before it.
 WINGS = {
-    "ground": "_version texts errors keys wrappers encoders environment",
-    "files": "placeholders rebuilding stack opcodes pickles archives torchzip unreadable formats weightsets checkpoint",
+    "ground": "_version texts errors keys wrappers encoders families environment",
+    "files": "placeholders rebuilding stack opcodes pickles archives torchzip unreadable formats weightsets facts "
+    "checkpoint",
     "writing": "leftovers disk replacing plan tracing source pickled torch_zip safetensors renaming",
     "diagnosis": "message words names sizes parts signs causes difference report diagnose explain keytable",
     "repair": "writing stripping copying taking reading by_torch outcome fixing batch",

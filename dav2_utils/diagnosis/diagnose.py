@@ -12,6 +12,7 @@ from ..encoders import ENCODERS, infer_encoder, table_for
 from ..errors import AmbiguousSets, CheckpointError, NotACheckpoint, NoWeights, PrefixError, TooMuch
 from ..files.checkpoint import Checkpoint, inspect_file
 from ..files.checkpoint import select as choose
+from ..files.facts import believed
 from ..files.placeholders import extra
 from ..files.weightsets import WeightSet, find_sets
 from ..keys import Table, TensorInfo
@@ -55,7 +56,7 @@ def diagnose(source: Any, target: Any = None, select: str | None = None) -> Diag
         _compare(result, found, goal)
         if infer_encoder(goal):
             said = {"metric or relative": "depth", "max_depth": "max_depth"}
-            result.cannot_be_known = [what for what in UNKNOWABLE if said.get(what) not in opened.facts]
+            result.cannot_be_known = [what for what in UNKNOWABLE if said.get(what) not in believed(opened.facts)]
     result._found = found
     return result
 

@@ -6,6 +6,7 @@ training file takes a fraction of a second. Standard library only.
 
 from __future__ import annotations
 
+import functools
 import html
 import math
 import os
@@ -17,9 +18,11 @@ from typing import Any
 
 from ..encoders import infer_encoder
 from ..errors import AmbiguousSets, NoWeights, TooMuch
+from ..families import Contained, Recognised, recognise
 from ..keys import Family, Table, families
 from ..texts import printable
 from ..wrappers import WRAPPERS, bare, wrappers_in
+from .facts import Fact, facts_beside
 from .formats import read_content
 from .unreadable import damaged, foreign
 from .weightsets import WeightSet, find_sets
@@ -38,7 +41,7 @@ class Checkpoint:
     other_entries: dict[str, Any] = field(default_factory=dict)  # numbers and text as they are, else the type's name
     globals: list[str] = field(default_factory=list)  # classes and functions that `weights_only=True` would refuse
     notes: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)  # what a safetensors header says beside the tensors
+    facts: dict[str, Fact] = field(default_factory=dict)  # what lies in the file and beside it says (see `facts`)
     # how the tensors can be read: see `formats.Content`
     mark: int = field(default=0, repr=False)
     plain: bool = field(default=False, repr=False)
@@ -71,6 +74,26 @@ class Checkpoint:
         found = {infer_encoder(weights.table) for weights in self.sets}
         return found.pop() if len(found) == 1 else None
 
+    @functools.cached_property
+    def recognised(self) -> Recognised:
+        """Which model the names and shapes are of; nothing for several sets that differ."""
+        found = [recognise(weights.table) for weights in self.sets]
+        return found[0] if found and all(other == found[0] for other in found) else Recognised([])
+
+    @property
+    def family(self) -> list[str]:
+        """The families of models whose table this is; several that names cannot tell apart, or none."""
+        return self.recognised.family
+
+    @property
+    def variant(self) -> str:
+        return self.recognised.variant
+
+    @property
+    def contains(self) -> Contained | None:
+        """A whole known model inside this one, and under which prefix."""
+        return self.recognised.contains
+
     @property
     def tensors(self) -> int:
         """How many tensors there are, in all sets together; so for the following three."""
@@ -100,7 +123,8 @@ class Checkpoint:
             "tensors": self.tensors, "parameters": self.parameters, "weight_bytes": self.weight_bytes,
             "dtypes": self.dtypes, "wrappers": self.wrappers, "encoder": self.encoder,
         }  # fmt: skip
-        found |= {name: value for name in ("globals", "notes", "facts") if (value := getattr(self, name))}
+        found |= self.recognised.to_dict() | {"facts": {name: fact.to_dict() for name, fact in self.facts.items()}}
+        found |= {name: value for name in ("globals", "notes") if (value := getattr(self, name))}
         if keys:
             found["keys"] = [
                 {"name": name, "shape": list(info.shape), "dtype": info.dtype}
@@ -132,11 +156,13 @@ class Checkpoint:
             rows.append(("wrappers", ", ".join(f"{part}. ({WRAPPERS[part]})" for part in self.wrappers)))
         if self.encoder:
             rows.append(("encoder", self.encoder))
+        if said := str(self.recognised):
+            rows.append(("family", said))
         entries = [f"{name}: {_said(value)}" for name, value in self.shown_entries(12)]
         if entries:
             rows.append(("beside", ", ".join(entries) + ", ..." * (len(self.other_entries) > 12)))
         if self.facts:
-            rows.append(("header", ", ".join(f"{name}: {value}" for name, value in list(self.facts.items())[:12])))
+            rows.append(("facts", ", ".join(f"{name}: {fact}" for name, fact in list(self.facts.items())[:12])))
         if self.globals:
             more = f" and {len(self.globals) - 6} more" if len(self.globals) > 6 else ""
             rows.append(("code", f"the pickle names {', '.join(self.globals[:6])}{more}; none of it was run"))
@@ -168,9 +194,12 @@ def inspect_file(path: str | os.PathLike[str]) -> Checkpoint:
         sets, others = find_sets(content.value)
     except TooMuch as error:
         raise damaged(file, f"It cannot be looked through: {error}", False, content.names) from error
-    return Checkpoint(file, content.format, file.stat().st_size, sets, others, foreign(content.names),
-                      list(content.notes), dict(content.facts), content.mark, content.plain,
-                      content.beyond)  # fmt: skip
+    found = Checkpoint(file, content.format, file.stat().st_size, sets, others, foreign(content.names),
+                       list(content.notes), {}, content.mark, content.plain, content.beyond)  # fmt: skip
+    header = content.facts if content.format == "safetensors" else None
+    table = sets[0].table if sets else {}
+    found.facts = facts_beside(file, table, found.encoder, size=found.bytes, header=header, content=content.value)
+    return found
 
 
 def select(checkpoint: Checkpoint, name: str | None = None) -> WeightSet:

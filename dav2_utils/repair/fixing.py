@@ -13,13 +13,13 @@ from ..diagnosis.report import Diagnosis, Step
 from ..encoders import check_max_depth
 from ..errors import AlreadyThere, CheckpointError, MissingPackage, NotACheckpoint, PathError, SourceChanged, WriteError
 from ..files.checkpoint import Checkpoint, inspect_file
+from ..files.facts import believed, facts_path, is_ours
 from ..files.unreadable import SUFFIXES
 from ..writing.disk import require_space
 from ..writing.replacing import Place, Seen, replacing_all, write_text
 from .by_torch import write_by_torch
 from .copying import plan_copy, write_copy
 from .outcome import Repair
-from .reading import facts_path, is_ours, read_facts
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
     _may_write(opened.file, wish)
     if wish.dry_run:
         return replace(done, status="would fix")
-    facts = read_facts(opened) | _facts(diagnosis, steps, wish.max_depth, opened.file.name)
+    facts = believed(opened.facts) | _facts(diagnosis, steps, wish.max_depth, opened.file.name)
     result = _write(opened, diagnosis, wish, facts)
     return replace(done, status="fixed", identical=True, **result)
 

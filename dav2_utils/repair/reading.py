@@ -1,16 +1,12 @@
-"""The tensors of a checkpoint, never through an unsafe pickle; and the facts beside them."""
+"""The tensors of a checkpoint, never through an unsafe pickle."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import pickle
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..encoders import is_max_depth
 from ..errors import CheckpointError, RefusedPickle
 from ..files.archives import read_into
 from ..files.checkpoint import Checkpoint
@@ -20,9 +16,6 @@ from .taking import can_be_taken, take, unchanged
 
 if TYPE_CHECKING:
     import torch
-
-MOST_FACTS = 2**20  # bytes of NAME.json; we write a few hundred
-_OF_ONE_FILE = ("bytes", "fingerprint", "format")  # true of the file that they were written for, and of no other
 
 
 def read_tensors(opened: Checkpoint, mmap: bool = False) -> Any:
@@ -175,46 +168,3 @@ def tensors_in(content: Any) -> Iterator[tuple[str, torch.Tensor]]:
             # by index: what a file puts into an OrderedDict can hide its methods
             inner = ((name, value[name]) for name in value) if isinstance(value, Mapping) else enumerate(value)
             left += [(f"{path[-200:]}/{str(name)[:200]}", entry) for name, entry in inner]
-
-
-def facts_path(path: Path) -> Path:
-    """Where the facts about a `.pth` lie: NAME.json beside it (latest.fixed.pth.json)."""
-    return path.with_name(f"{path.name}.json")
-
-
-def is_ours(notes: Path) -> bool:
-    """Whether the file at `notes` is a NAME.json that this package wrote, and nothing that somebody else put there."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        if notes.is_file() and not notes.is_symlink() and notes.stat().st_size <= MOST_FACTS:
-            facts = json.loads(notes.read_text(encoding="utf-8"))
-            return isinstance(facts, dict) and {"dav2_utils", "fingerprint", "bytes"} <= set(facts)
-    return False
-
-
-def read_facts(opened: Checkpoint) -> dict[str, Any]:
-    """What was written down with the weights: encoder, depth (metric or relative), max_depth, versions, steps.
-
-    From the header of a safetensors file, or from NAME.json beside any other, as long as it speaks of a file of this
-    size. Empty where there is nothing; anything that does not fit its meaning is left out.
-    """
-    facts: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
-        if opened.format == "safetensors":
-            facts = {name: _plain(text) for name, text in opened.facts.items()}
-        else:
-            notes = facts_path(opened.file)
-            if not notes.is_file() or notes.stat().st_size > MOST_FACTS:  # a pipe or a device would never end
-                return {}
-            facts = json.loads(notes.read_text(encoding="utf-8"))
-            if not isinstance(facts, dict) or facts.get("bytes") != opened.bytes:
-                return {}
-    facts = {name: fact for name, fact in facts.items() if name not in _OF_ONE_FILE}
-    if not is_max_depth(facts.get("max_depth")):
-        facts.pop("max_depth", None)
-    return facts
-
-
-def _plain(text: Any) -> Any:
-    with contextlib.suppress(ValueError, TypeError, RecursionError):
-        return json.loads(text)
-    return text

@@ -20,8 +20,9 @@ from ..diagnosis.report import Diagnosis
 from ..encoders import ENCODERS, check_max_depth
 from ..errors import CheckpointError, DoesNotFit
 from ..files.checkpoint import Checkpoint, inspect_file
+from ..files.facts import believed
 from ..repair.outcome import Repair
-from ..repair.reading import read_facts, read_set
+from ..repair.reading import read_set
 from ..repair.stripping import StateDict, renamed
 from ..repair.writing import fingerprint, identical
 from ..texts import printable
@@ -48,7 +49,7 @@ def load_model(
     check_max_depth(max_depth)
     file, official_depth = _official(path)
     opened = inspect_file(file)
-    facts = read_facts(opened)
+    facts = believed(opened.facts)
     found = diagnose(opened, encoder, select)
     if found.encoder is None and encoder is None:
         raise CheckpointError(
@@ -124,7 +125,7 @@ def load_into(model: nn.Module, path: str | os.PathLike[str], select: str | None
     opened = inspect_file(path)
     found = diagnose(opened, model, select)
     state = _state(found, opened, mmap)
-    _warn(read_facts(opened), None, getattr(inner_model(model), "max_depth", None))
+    _warn(believed(opened.facts), None, getattr(inner_model(model), "max_depth", None))
     model.load_state_dict(state, strict=True)
     return Repair(str(path), "loaded", steps=found.steps, tensors=found.matched, fingerprint=fingerprint(state))
 

@@ -14,8 +14,8 @@ from torch import nn
 from .._version import __version__
 from ..depth.model import DepthAnythingV2
 from ..encoders import check_max_depth
+from ..files.facts import facts_path, is_ours
 from ..repair.by_torch import prove
-from ..repair.reading import facts_path, is_ours
 from ..repair.stripping import clean_state_dict, strip_wrappers
 from ..repair.writing import write_pth, write_safetensors
 from ..writing.disk import require_space

@@ -68,7 +68,9 @@ def test_safetensors(tmp_path: Path) -> None:
     save_file(state, tmp_path / "no_extension", metadata={"encoder": "vitl", "max_depth": "80"})
     found = inspect_file(tmp_path / "no_extension")
     assert found.format == "safetensors" and found.table == table_by_torch(state)
-    assert found.facts == {"encoder": "vitl", "max_depth": "80"} == found.to_dict()["facts"]
+    assert found.to_dict()["facts"] == {
+        "encoder": {"value": "vitl", "from": "header"}, "max_depth": {"value": 80, "from": "header"}
+    }  # fmt: skip
     save_file({}, tmp_path / "empty.safetensors")
     assert inspect_file(tmp_path / "empty.safetensors").sets == []
 
