@@ -75,6 +75,11 @@ def secluded(folder: Path) -> dict[str, str]:
     return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "no-cache"), "DAV2_LESSONS": "runs"}
 
 
+_ENVIRON = "__import__('os').environ"
+ELSEWHERE = f"{_ENVIRON}.update(KEPT={_ENVIRON}['DAV2_LESSONS'], DAV2_LESSONS='solved')"
+BACK = f"{_ENVIRON}.update(DAV2_LESSONS={_ENVIRON}['KEPT'])"
+
+
 def execute(
     path: Path, folder: Path, *, environment: dict[str, str] | None = None, solve: bool = False, timeout: int = 600
 ) -> Any:
@@ -87,18 +92,22 @@ def execute(
     from nbclient import NotebookClient
 
     nb = read(path)
-    added = {}
+    added, around = {}, []
     for _, stub, folded in exercises(nb) if solve else []:
         solution = nbformat.v4.new_code_cell(SOLUTION.search(folded.source)[1])
         added[stub.id] = solution
-        nb.cells.insert(nb.cells.index(stub) + 1, solution)
+        # Kept elsewhere, so that `progress()` says what it says to somebody who has solved nothing yet.
+        elsewhere, back = (nbformat.v4.new_code_cell(code) for code in (ELSEWHERE, BACK))
+        at = nb.cells.index(stub) + 1
+        nb.cells[at:at] = [elsewhere, solution, back]
+        around += [elsewhere, back]
     client = NotebookClient(
         nb, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
         store_widget_state=False, record_timing=False,
         extra_arguments=["--log-level=ERROR"],
     )  # fmt: skip
     client.execute(env=environment or {**os.environ, "DAV2_LESSONS": "runs"})
-    nb.cells = [cell for cell in nb.cells if not any(cell is solution for solution in added.values())]
+    nb.cells = [cell for cell in nb.cells if not any(cell is each for each in [*added.values(), *around])]
     nb = normalise(nb)
     for cell in nb.cells:
         if cell.id in added:
