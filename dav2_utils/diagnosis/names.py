@@ -154,9 +154,9 @@ def _leading_path(longer: list[str], shorter: list[str]) -> str:
         parts = name.split(".")
         for k in range(1, min(len(parts) - 1, 4) + 1 if parts[0] not in heads else 1):
             path, rest = ".".join(parts[:k]) + ".", ".".join(parts[k:])
-            if not parts[k - 1].isdigit() and not parts[k].isdigit():
-                if vote := 4 if rest in exact else 2 if _family(rest) in alike else parts[k] in heads:
-                    votes[path] += vote
+            vote = 4 if rest in exact else 2 if _family(rest) in alike else parts[k] in heads
+            if vote and not parts[k - 1].isdigit() and not parts[k].isdigit():
+                votes[path] += vote
     best = max(votes, key=lambda path: votes[path], default="")
     under = [name for name in longer if name.startswith(best)]
     all_heads = heads <= tops(name[len(best) :] for name in under)
