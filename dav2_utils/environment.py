@@ -16,6 +16,11 @@ STAND_INS = {"opencv-python": "opencv-python-headless"}  # the same module witho
 TROUBLESHOOTING = "docs/troubleshooting.md"
 CURE_GL = f"On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0 (see {TROUBLESHOOTING}, 'libGL')"
 
+#: Releases that run, but open strangers' files less safely than a later one: package -> (first safe, why).
+SAFE_FROM = {
+    "torch": ("2.10", "before, a checkpoint made for it can damage memory in torch.load, even with weights_only=True "
+              "(CVE-2026-24747); until then, open only files from people you trust"),
+}  # fmt: skip
 
 _INSTALL = (
     "inspect, diagnose, explain and most of fix work as they are; what torch and the lessons need "
@@ -25,7 +30,8 @@ _INSTALL = (
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report; `verdict` is `ok`, `absent` (for the lessons only), `missing`, `too old` or `broken`."""
+    """One line of the report; `verdict` is `ok`, `unsafe` (it runs, a later one is safer), `absent` (for the lessons
+    only), `missing`, `too old` or `broken`."""
 
     name: str
     found: str
@@ -35,7 +41,7 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        return self.verdict in ("ok", "absent")
+        return self.verdict in ("ok", "unsafe", "absent")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -71,6 +77,9 @@ def _check(name: str, lowest: str, lessons_only: bool) -> Check:
         importlib.import_module(IMPORT_NAMES.get(name, name.replace("-", "_")))
     except Exception as error:  # whatever a broken installation raises is the finding
         return Check(name, found, needed, "broken", _cure_import(name, str(error)))
+    safe, why = SAFE_FROM.get(name, ("0", ""))
+    if _numbers(found) < _numbers(safe):
+        return Check(name, found, needed, "unsafe", f"pip install --upgrade '{name}>={safe}': {why}")
     return Check(name, found, needed, "ok")
 
 
@@ -90,7 +99,7 @@ def _cure_import(name: str, error: str) -> str:
 
 
 def _two_processes(rows: list[Check]) -> list[Check]:
-    if not any(row.name == "torch" and row.verdict == "ok" for row in rows):
+    if not any(row.name == "torch" and row.verdict in ("ok", "unsafe") for row in rows):
         return []
     import torch.distributed
 

@@ -67,6 +67,20 @@ def test_without_gloo_it_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gloo.ok and gloo.verdict == "absent" and "DataParallel" in gloo.cure
 
 
+@pytest.mark.parametrize(("version", "verdict"), [("2.6.0", "unsafe"), ("2.9.1+cpu", "unsafe"), ("2.10.0", "ok")])
+def test_a_torch_that_reads_less_safely_is_advised_and_not_refused(
+    version: str, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["torch>=2.6"])
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    rows = environment.check_environment()
+    torch = next(row for row in rows if row.name == "torch")
+    assert (torch.verdict, torch.ok) == (verdict, True) and any(row.name == "gloo" for row in rows)
+    said = environment.report(rows)
+    assert ("CVE-2026-24747" in said and "torch>=2.10" in said and "note  torch" in said) == (verdict == "unsafe")
+    assert said.endswith("This machine runs it.")
+
+
 @pytest.mark.parametrize(
     ("error", "cure"), [("libGL.so.1: no such file", "apt-get install"), ("no numpy", "pip install opencv-python")]
 )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import HubError
+from ..texts import printable
 
 
 class Official(NamedTuple):
@@ -92,7 +93,8 @@ def by_hand(name: str) -> Path:
 def download(name: str) -> Path:
     """The official weights `name`, from the cache or else from the Hub, with a progress bar on standard error.
 
-    The licence is said before the first download. The bytes are checked against the sha256 that the Hub announces.
+    The licence is said before the first download. The bytes are checked against the sha256 (for a small file
+    git's hash) that the Hub announces; where it announces none, nothing is fetched.
     huggingface_hub does the work, so its variables hold: HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN. Raises
     `HubError`, with the page to fetch the file from by hand and the place to put it.
     """
@@ -103,13 +105,20 @@ def download(name: str) -> Path:
     official = get_official(name)
     try:
         announced = get_hf_file_metadata(hf_hub_url(official.repo, official.file))
-        size = f"{announced.size / 1e6:.0f} MB, " if announced.size else ""
-        non_commercial = " (no commercial use)" if "NC" in official.licence else ""
-        print(f"{official.file}: {size}licence {official.licence}{non_commercial}. {official.page}", file=sys.stderr)
-        path = _fetch(official)
+        checksum = announced.etag or ""
+        if known := re.fullmatch("[0-9a-f]{64}|[0-9a-f]{40}", checksum):
+            size = f"{announced.size / 1e6:.0f} MB, " if announced.size else ""
+            terms = official.licence + (" (no commercial use)" if "NC" in official.licence else "")
+            print(f"{official.file}: {size}licence {terms}. {official.page}", file=sys.stderr)
+            path = _fetch(official)
     except Exception as error:  # its errors have changed class with every second version; all mean: no file
         raise _not_to_be_had(name, f"{type(error).__name__}: {error}") from error
-    _check_bytes(name, path, announced.etag or "")
+    if not known:
+        raise _not_to_be_had(
+            name, f"no checksum is announced for it (the answer calls its content {printable(checksum, 80)!r}), so "
+            "nothing would show that the bytes are the official ones; a mirror (HF_ENDPOINT) or a proxy leaves it out"
+        )  # fmt: skip
+    _check_bytes(name, path, checksum)
     return path
 
 
@@ -130,25 +139,28 @@ def _fetch(official: Official, tries: int = 5) -> Path:
 
 
 def _check_bytes(name: str, path: Path, announced: str) -> None:
-    """The Hub names a large file by its sha256, but its client, over plain HTTP, compares the size alone."""
-    if not re.fullmatch("[0-9a-f]{64}", announced):
-        return
-    digest = hashlib.sha256()
+    """The Hub names a large file by its sha256, but its client, over plain HTTP, compares the size alone.
+
+    A small file it names as git does.
+    """
+    by_git = len(announced) == 40
+    digest = hashlib.new("sha1" if by_git else "sha256", usedforsecurity=not by_git)
+    if by_git:
+        digest.update(b"blob %d\0" % path.stat().st_size)
     with path.open("rb") as file:
         while block := file.read(2**22):
             digest.update(block)
     if digest.hexdigest() != announced:
         path.resolve().unlink(missing_ok=True)  # what the link in the cache points to
         path.unlink(missing_ok=True)
-        raise _not_to_be_had(
-            name, f"the bytes have sha256 {digest.hexdigest()}, the Hub announced {announced}; deleted"
-        )
+        found = f"{'git hash' if by_git else 'sha256'} {digest.hexdigest()}"
+        raise _not_to_be_had(name, f"the bytes have {found}, the Hub announced {announced}; deleted")
 
 
 def _not_to_be_had(name: str, reason: str) -> HubError:
     official, words = get_official(name), " ".join(reason.split())
     return HubError(
-        f"{official.file} could not be downloaded ({words:.300})",
+        f"{official.file} could not be downloaded ({words:.500})",
         "a connection to huggingface.co, or the file in the cache",
         f"Try again, or fetch it by hand from {official.page} and put it at {by_hand(name)}, where it will be found",
     )

@@ -19,6 +19,7 @@ from dav2_utils.errors import HubError
 
 CONTENT = bytes(range(256)) * 60_000  # 15 MB; the client writes down 10 MB at a time, and can only resume after that
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+GIT = hashlib.sha1(b"blob %d\0" % len(CONTENT) + CONTENT).hexdigest()  # what git calls a file of these bytes
 VITS = OFFICIAL["vits"]
 
 
@@ -28,6 +29,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, mode: str = "normal") -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.mode = mode
+        self.etag = SHA256
         self.asked: list[str] = []  # method, path and range of every request
 
     @property
@@ -48,7 +50,11 @@ class Answer(BaseHTTPRequestHandler):
             return self.say(404, {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"})
         # A host of another name, as the real Hub sends large files to its CDN.
         elsewhere = self.server.url.replace("127.0.0.1", "localhost") + "/cdn/file"
-        announced = {"X-Repo-Commit": "c" * 40, "X-Linked-Etag": f'"{SHA256}"', "X-Linked-Size": str(len(CONTENT))}
+        announced = {
+            "X-Repo-Commit": "c" * 40,
+            "X-Linked-Etag": f'"{self.server.etag}"',
+            "X-Linked-Size": str(len(CONTENT)),
+        }
         self.say(302, {"Location": elsewhere, "ETag": '"git"', **announced})
 
     def do_GET(self) -> None:
@@ -177,6 +183,23 @@ def test_wrong_bytes_of_the_right_size_are_deleted(tmp_path: Path) -> None:
         server.mode = "normal"
         again = client(DOWNLOAD, tmp_path, server.url)
         assert Path(again.stdout.strip()).read_bytes() == CONTENT
+
+
+def test_what_git_calls_it_is_a_checksum_too(tmp_path: Path) -> None:
+    with hub("changed") as server:
+        server.etag = GIT
+        assert f"the Hub announced {GIT}" in refused(client(DOWNLOAD, tmp_path, server.url), tmp_path)
+        server.mode = "normal"
+        assert Path(client(DOWNLOAD, tmp_path, server.url).stdout.strip()).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("etag", ["5f3c-18d2", "W/abc", SHA256[:-1]])
+def test_without_a_checksum_nothing_is_fetched(etag: str, tmp_path: Path) -> None:
+    with hub() as server:
+        server.etag = etag
+        words = refused(client(DOWNLOAD, tmp_path, server.url), tmp_path)
+        assert "no checksum is announced" in words and etag[-9:] in words
+        assert not [request for request in server.asked if request.startswith("GET")]
 
 
 def test_a_file_of_the_wrong_size(tmp_path: Path) -> None:
