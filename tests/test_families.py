@@ -231,6 +231,7 @@ STRANGERS = {
     "vit with layer scale": vit(),
     "vit with a head": vit(patch=14) | {"head.weight": TensorInfo((1000, 384))},
     "vit with registers of another shape": vit(patch=14, mask_token=(1, 384), register_tokens=(1, 1, 384)),
+    "vit of two widths": vit(patch=14, mask_token=(1, 768), pos_embed=(1, 1370, 384)),
     "bert": {f"encoder.layer.{i}.attention.self.query.weight": TensorInfo((768, 768)) for i in range(12)}
     | {"embeddings.word_embeddings.weight": TensorInfo((30522, 768))},
     "unet": named(nn.ModuleDict({f"{way}{i}": nn.Conv2d(8, 8, 3) for way in ("down", "up") for i in range(4)})),

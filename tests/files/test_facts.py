@@ -282,6 +282,11 @@ def test_a_config_beside_it(names: str, content: Any, told: dict[str, Any], tmp_
     assert all(fact.source == "config.json" for fact in inspect_file(tmp_path / "model.pt").facts.values())
 
 
+def test_a_config_of_megabytes_is_not_read(file: Path) -> None:
+    (file.parent / "config.json").write_text(json.dumps(depth_estimation(more="x" * room.MOST_FACTS)), encoding="utf-8")
+    assert inspect_file(file).facts == {}
+
+
 @pytest.mark.parametrize("text", ["", "{", "[" * 10**5, '{"is_metric": NaN}', "\ud800", "x" * 2**21])
 def test_a_config_that_is_none(text: str, file: Path) -> None:
     (file.parent / "config.json").write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -306,8 +311,9 @@ def test_official_names(name: str, told: dict[str, Any], tmp_path: Path) -> None
 
 
 def test_a_name_says_nothing_of_another_network(tmp_path: Path) -> None:
-    torch.save({"a.weight": torch.ones(1)}, tmp_path / "x_metric_hypersim_vits.pth")
-    assert inspect_file(tmp_path / "x_metric_hypersim_vits.pth").facts == {}
+    for name in ("x_metric_hypersim_vits.pth", "x_metric_hypersim_run.pth"):
+        torch.save({"a.weight": torch.ones(1)}, tmp_path / name)
+        assert inspect_file(tmp_path / name).facts == {}
 
 
 def test_a_relative_file_among_logs_of_a_metric_training(tmp_path: Path) -> None:
