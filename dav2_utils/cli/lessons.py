@@ -17,7 +17,9 @@ from .options import emit, json_option, require
 @click.option("--folder", type=Path, default=None, metavar="DIR", help="Where the copies go (my_lessons).")
 @json_option
 def lessons(words: tuple[str, ...], fresh: bool, asked: bool, folder: Path | None, as_json: bool) -> None:
-    """Copy the lessons, without their answers, into my_lessons, to work in. A copy is never overwritten.
+    """Copy the lessons, without their answers, to work in.
+
+    They go into my_lessons, and a copy is never overwritten.
 
     \b
     dav2 lessons                        # then: jupyter lab my_lessons/00_start_here.ipynb
