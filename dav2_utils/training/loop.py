@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler
 from tqdm import tqdm
@@ -23,6 +24,8 @@ from tqdm import tqdm
 from ..depth.hub import default_weights
 from ..depth.model import DepthAnythingV2
 from ..errors import CheckpointError
+from ..texts import printable
+from ..weights.loading import load_into
 from ..writing.replacing import Place, replacing_all
 from .data import SceneDataset, depth_loss, evaluate
 from .scenes import DOMAINS, HELD_OUT
@@ -41,15 +44,51 @@ class Plan:
     batch: int = 2
     lr: float = 1.5e-3  # at its highest
     seed: int = 0
-    weights: Path | None = None  # safetensors to start from; the embedded ones where none are given
+    weights: Path | None = None  # a checkpoint of `tiny` to start from; the embedded one where none is given
+
+
+FIRST_SCENE, SCENES_OF_A_SEED = 500_000_000, 1_000_000
+
+
+def check_plan(plan: Plan) -> None:
+    """Whether `plan` can be carried out. Raises `CheckpointError` before anything is trained, started or written."""
+    if plan.domain not in DOMAINS:
+        raise _wrong("domain", plan.domain, f"one of {', '.join(DOMAINS)}")
+    for name in ("epochs", "steps", "batch"):
+        if type(value := getattr(plan, name)) is not int or value < 1:
+            raise _wrong(name, value, "a whole number from 1 on")
+    if not (isinstance(plan.lr, (int, float)) and 0 < plan.lr < math.inf):  # nan is not either
+        raise _wrong("lr", plan.lr, f"a number above 0, such as {Plan.lr}")
+    seeds = (HELD_OUT - FIRST_SCENE) // SCENES_OF_A_SEED
+    if type(plan.seed) is not int or not 0 <= plan.seed < seeds:
+        raise _wrong("seed", plan.seed, f"a whole number from 0 to {seeds - 1}")
+    scenes = plan.epochs * plan.steps * plan.batch * int(os.environ.get("WORLD_SIZE", 1))
+    if FIRST_SCENE + plan.seed * SCENES_OF_A_SEED + scenes > HELD_OUT:
+        raise CheckpointError(f"This would take {scenes:,} scenes, and so some that are kept for measuring",
+                              do="Take a smaller --seed, or fewer --epochs or --steps", kind="argument")  # fmt: skip
+    latest = plan.output / "latest.pth"
+    blocked = next((place for place in (*plan.output.parents[::-1], plan.output) if place.is_file()), None)
+    if blocked or latest.is_dir():
+        found = f"{blocked} is a file" if blocked else f"{latest} is a folder"
+        raise CheckpointError(found, "a folder for latest.pth to go into", "Give --output another place", kind="write")
+    if plan.weights is not None and not plan.weights.is_file():
+        what = "is a folder" if plan.weights.is_dir() else "is not there"
+        raise CheckpointError(f"No weights at {printable(str(plan.weights))}, which {what}",
+                              "a checkpoint of `tiny` (safetensors or .pth)", "Look at --weights")  # fmt: skip
+
+
+def _wrong(name: str, value: Any, expected: str) -> CheckpointError:
+    return CheckpointError(f"--{name} is {printable(repr(value), 60)}", expected, kind="argument")
 
 
 def train(plan: Plan) -> Path:
     """Fine-tunes as `plan` says, in this process of however many, and writes `latest.pth` after each epoch.
 
     One that was there before is kept as latest.pth.bak, and that is said.
-    Raises `CheckpointError` for weights or a folder that are not to be had, and where the processes cannot meet.
+    Raises `CheckpointError` for a plan that cannot be carried out, for weights or a folder that are not to be had,
+    where the processes cannot meet, and where the loss is no number any more.
     """
+    check_plan(plan)
     rank, world = _join()
     try:
         _train(plan, rank, world)
@@ -89,11 +128,10 @@ def _train(plan: Plan, rank: int, world: int) -> None:
 
 def starting_model(plan: Plan) -> DepthAnythingV2:
     """The base weights in a model for the new domain: the same names and shapes, another `max_depth` to scale by."""
-    source = plan.weights or default_weights()
-    if not source.is_file():
-        raise CheckpointError(f"No weights at {source}", "a safetensors file of `tiny` weights", "Look at --weights")
     model = DepthAnythingV2("tiny", max_depth=DOMAINS[plan.domain])
-    model.load_state_dict(load_file(source))
+    with warnings.catch_warnings():  # that they were trained for another max_depth is what this is about
+        warnings.filterwarnings("ignore", "trained as")
+        load_into(model, plan.weights or default_weights())
     return model
 
 
@@ -104,6 +142,9 @@ def _one_epoch(
     device = _device()
     for image, depth in batches:
         loss = depth_loss(model(image.to(device)), depth.to(device))
+        if not math.isfinite(loss.item()):
+            raise CheckpointError(f"The loss is {loss.item()}: the training has diverged", "a number",
+                                  "Lower --lr, or look at --weights for NaN", kind="training")  # fmt: skip
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -115,7 +156,7 @@ def _one_epoch(
 def _loader(plan: Plan, epoch: int, rank: int, world: int) -> DataLoader[tuple[Tensor, Tensor]]:
     """New scenes in each epoch, dealt out so that no two processes see the same one."""
     count = plan.steps * plan.batch * world
-    first = 500_000_000 + plan.seed * 1_000_000 + epoch * count
+    first = FIRST_SCENE + plan.seed * SCENES_OF_A_SEED + epoch * count
     scenes = SceneDataset(plan.domain, range(first, first + count))
     share: DistributedSampler[int] = DistributedSampler(scenes, num_replicas=world, rank=rank, seed=plan.seed)
     return DataLoader(scenes, plan.batch, sampler=share)

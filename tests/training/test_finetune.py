@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import lesson_runs
 import pytest
@@ -158,6 +160,66 @@ def test_a_training_that_fails_shows_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="invalid choice: 'forests'") as caught:
         make_checkpoint(tmp_path / "run", domain="forests")
     assert "status" in str(caught.value) and not (tmp_path / "run" / "latest.pth").exists()
+
+
+BAD = [
+    ("lr", 0.0, "--lr is 0.0. Expected: a number above 0"), ("lr", float("nan"), "--lr is nan"),
+    ("lr", -1, "--lr is -1"), ("lr", float("inf"), "--lr is inf"),
+    ("steps", 0, "--steps is 0. Expected: a whole number from 1 on"),
+    ("batch", 0, "--batch is 0"), ("epochs", 0, "--epochs is 0"), ("epochs", 1.5, "--epochs is 1.5"),
+    ("seed", -1, "--seed is -1. Expected: a whole number from 0 to 499"), ("seed", 500, "--seed is 500"),
+    ("steps", 10**9, "kept for measuring"), ("domain", "forests", "--domain is 'forests'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "said"), BAD)
+def test_a_plan_that_cannot_be_carried_out(name: str, value: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        train(Plan(tmp_path / "run", **{name: value}))
+    assert said in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_an_output_in_the_way(tmp_path: Path) -> None:
+    file, folder = tmp_path / "file", tmp_path / "run" / "latest.pth"
+    file.write_text("mine")
+    folder.mkdir(parents=True)
+    for output, said in ((file, f"{file} is a file"), (file / "run", f"{file} is a file"),
+                         (folder.parent, f"{folder} is a folder")):  # fmt: skip
+        with pytest.raises(CheckpointError, match=re.escape(said)):
+            train(Plan(output, epochs=1, steps=1))
+    assert file.read_text() == "mine"
+
+
+def weights(kind: str, path: Path) -> Path:
+    """A file that somebody may give as --weights, of which no training can start."""
+    model = DepthAnythingV2("tiny").state_dict()
+    if kind == "no checkpoint":
+        path.write_text("<html>")
+    elif kind == "of another size":
+        torch.save(model | {"pretrained.cls_token": torch.zeros(1, 1, 9)}, path)
+    elif kind == "in part":
+        torch.save({name: t for name, t in model.items() if "depth_head" not in name}, path)
+    else:
+        path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["no checkpoint", "of another size", "in part", "a folder"])
+def test_weights_to_start_from_that_will_not_do(kind: str, tmp_path: Path) -> None:
+    command = [sys.executable, *MODULE, "--output", tmp_path / "run", "--weights", weights(kind, tmp_path / "a.pth")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "a.pth" in done.stderr
+    assert not (tmp_path / "run" / "latest.pth").exists()
+
+
+def test_a_latest_of_before_is_a_start_too(latest: Path, tmp_path: Path) -> None:
+    found, kept = read(latest)["model"], finetune.starting_model(Plan(tmp_path, weights=latest)).state_dict()
+    assert all(torch.equal(tensor, found[f"module.{name}"]) for name, tensor in kept.items())  # type: ignore[index]
+
+
+def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"loss is (nan|inf): the training has diverged.*Lower --lr"):
+        train(Plan(tmp_path, epochs=1, steps=8, batch=1, lr=1e30))
 
 
 def test_missing_weights(tmp_path: Path) -> None:
