@@ -103,9 +103,8 @@ def load_for_real(file: Any, model: nn.Module, order: tuple[str, ...]) -> str:
         said = str(copy.deepcopy(model).load_state_dict(state))
     except (RuntimeError, TypeError, AttributeError) as error:
         text = "\n".join(printable(line, None) for line in f"{type(error).__name__}: {error}".split("\n"))
-        shown = "\n".join(printable(line, None) for line in text[:300].splitlines())
-        return f"<pre>{escape(shown)}{' ...' if len(text) > 300 else ''}</pre>{explain(text)._repr_html_()}"
-    return f"<p><b>✓ torch says:</b> {escape(printable(said))}</p>"
+        return f"<pre>{escape(text[:300])}{' ...' if len(text) > 300 else ''}</pre>{explain(text)._repr_html_()}"
+    return f"<p><b>✓ torch says:</b> {escape(said)}</p>"
 
 
 def depth_view(
