@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dav2_utils.diagnosis.causes import CAUSES
 from dav2_utils.diagnosis.diagnose import diagnose, table_of
@@ -16,6 +18,8 @@ from dav2_utils.encoders import table_for
 from dav2_utils.errors import CheckpointError
 from dav2_utils.files.checkpoint import inspect_file
 from dav2_utils.keys import Table, TensorInfo
+from dav2_utils.repair.fixing import fix_file
+from dav2_utils.wrappers import WRAPPERS
 
 VITS, VITL = table_for("vits"), table_for("vitl")
 ONE = TensorInfo((1,))
@@ -298,3 +302,59 @@ def test_the_order_of_wrappers_is_that_of_the_name() -> None:
     names = {f"_orig_mod.module.{name}": info for name, info in table_for("tiny").items()}
     [cause] = diagnose(names, "tiny").causes
     assert cause.detail == "torch.compile, around DataParallel or DistributedDataParallel"
+
+
+def test_the_same_wrappers_in_another_order_do_not_load_as_they_are(tmp_path: Path) -> None:
+    """compile(DDP(m)) and DDP(compile(m)): the same components, and torch refuses."""
+    ddp_outside, compile_outside = (under(prefix, VITS) for prefix in ("module._orig_mod.", "_orig_mod.module."))
+    found = diagnose(ddp_outside, compile_outside)
+    assert found.verdict == "repairable" and list(found.rename.values()) == list(compile_outside)
+    assert {(step.do, step.token) for step in found.steps} == {
+        (do, token) for do in ("strip", "add") for token in ("module", "_orig_mod")
+    }
+    assert diagnose({new: ddp_outside[old] for old, new in found.rename.items()}, compile_outside).loads
+    file, model = tmp_path / "a.pth", tmp_path / "model.pth"
+    torch.save({f"module._orig_mod.l.{last}": torch.ones(1) for last in ("w", "b")}, file)
+    torch.save({f"_orig_mod.module.l.{last}": torch.zeros(1) for last in ("b", "w")}, model)
+    fixed = torch.load(str(fix_file(file, against=model).target), weights_only=True)
+    assert set(fixed) == set(torch.load(model, weights_only=True)) and all(tensor == 1 for tensor in fixed.values())
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from([*WRAPPERS, "a", "b", "0"]), min_size=1, max_size=5).map(".".join), min_size=1,
+             max_size=6, unique=True),
+    st.none() | st.randoms(use_true_random=False),
+)  # fmt: skip
+def test_what_a_diagnosis_makes_is_clean_and_only_that_is_called_clean(names: list[str], order: Any) -> None:
+    """Mixtures of wrappers: a second time there is nothing to do, and "loads" means the target's own names."""
+    target = None
+    if order is not None:
+        target = {}
+        for name in names:
+            path = name.split(".")[:-1]
+            order.shuffle(path)
+            target[".".join([*path, name.split(".")[-1]])] = ONE
+    found = diagnose(dict.fromkeys(names, ONE), target)
+    if found.verdict in ("repairable", "loads"):
+        assert set(found.rename.values()) == set(target or ()) and found.loads == (set(names) == set(target or ()))
+    if any(cause.cause == "duplicate_names" for cause in found.causes):
+        return  # refused
+    again = diagnose(dict.fromkeys(found.rename.values(), ONE), target)
+    assert not again.steps and all(old == new for old, new in again.rename.items())
+    assert again.causes == [] or target is not None
+
+
+def test_what_torch_loaded_is_looked_through_as_the_file_is(latest: Path, tmp_path: Path) -> None:
+    """An optimizer's state holds tensors too: in memory it was taken for a second set of weights."""
+    loaded = torch.load(latest, map_location="cpu", weights_only=True)
+    from_file, in_memory = diagnose(latest), diagnose(loaded)
+    assert (in_memory.verdict, in_memory.path, in_memory.rename) == (
+        from_file.verdict, from_file.path, from_file.rename) and in_memory.verdict == "repairable"  # fmt: skip
+    nested: dict[str, Any] = {"epoch": 1}
+    nested["self"] = nested
+    with pytest.raises(CheckpointError, match="no named tensors"):
+        diagnose(nested)
+    one = torch.nn.Module()
+    one.register_buffer("seen", torch.zeros(3, dtype=torch.uint8))  # in a module whatever it holds is its own
+    assert diagnose({"seen": TensorInfo((3,), "int64")}, one).matched == 1
