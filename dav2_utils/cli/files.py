@@ -13,7 +13,7 @@ from ..files.unreadable import SUFFIXES
 from ..texts import printable
 from .options import against_option, emit, encoder_option, json_option, say, select_option, target
 
-LONGEST_TEXT = 2**25  # bytes; a pipe can be endless
+LONGEST_TEXT = 2**24  # bytes; a pipe can be endless, and what hostile names cost is some 30 times this in memory
 
 
 @click.command(epilog="Example: dav2 inspect latest.pth --keys")
