@@ -102,7 +102,8 @@ def dav2(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=60)
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAV2_LESSONS", str(tmp_path / "runs"))
     made = json.loads(dav2(tmp_path, "--json").stdout)
     assert LESSON in made["copied"] and (tmp_path / "my_lessons" / LESSON).is_file()
     (tmp_path / "my_lessons" / LESSON).write_text("mine", encoding="utf-8")
