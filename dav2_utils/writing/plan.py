@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 
 from ..errors import CheckpointError, SourceChanged
 
-CHUNK = 4 << 20  # bytes that are copied, compared or hashed at a time
+CHUNK = 1 << 20  # bytes that are copied, compared or hashed at a time
 
 
 class Span(NamedTuple):
@@ -115,17 +115,42 @@ def crc32(source: BinaryIO, span: Span) -> int:
 
 def compare(plan: Plan, source: BinaryIO, target: BinaryIO) -> bool:
     """Whether `target` is, to the last byte, what `plan` says."""
-    place, buffer = 0, bytearray(CHUNK)
     if os.fstat(target.fileno()).st_size != plan.size:
         return False
+    place = 0
     for part in plan.parts:
-        chunks = read_spans(source, [part]) if isinstance(part, Span) else iter([memoryview(part)])
-        for chunk in chunks:
-            back = memoryview(buffer)[: len(chunk)] if len(chunk) <= CHUNK else memoryview(bytearray(len(chunk)))
-            if _read_at(target, back, place) != len(chunk) or bytes(back) != bytes(chunk):
-                return False
-            place += len(chunk)
+        size = part.size if isinstance(part, Span) else len(part)
+        if isinstance(part, Span):
+            same = _same(source, part, target, place)
+        else:
+            same = b"".join(map(bytes, read_spans(target, [Span(place, size)]))) == part
+        if not same:
+            return False
+        place += size
     return True
+
+
+def _same(source: BinaryIO, span: Span, target: BinaryIO, place: int) -> bool:
+    one, other = bytearray(CHUNK), bytearray(CHUNK)
+    start, left = span
+    while left:
+        count = min(left, CHUNK)
+        if count < CHUNK:  # whole buffers are compared as they are: views of them would be compared byte by byte
+            one, other = bytearray(count), bytearray(count)
+        _fill(source, one, start)
+        _fill(target, other, place)
+        if one != other:
+            return False
+        start, place, left = start + count, place + count, left - count
+    return True
+
+
+def _fill(file: BinaryIO, buffer: bytearray, start: int) -> None:
+    view, at = memoryview(buffer), 0
+    while at < len(buffer):
+        if not (count := _read_at(file, view[at:], start + at)):
+            raise SourceChanged(Path(file.name))
+        at += count
 
 
 def fingerprint(tensors: Iterable[tuple[str, str, tuple[int, ...], Callable[[], Iterable[bytes | memoryview]]]]) -> str:
