@@ -33,6 +33,12 @@ class TensorInfo(NamedTuple):
     def bytes(self) -> int:
         return self.elements * BYTES_PER_ELEMENT.get(self.dtype, 0)
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The steps, in elements, of a tensor whose elements lie one behind the other in C order, as torch counts."""
+        sizes = [max(size, 1) for size in self.shape]
+        return tuple(math.prod(sizes[place + 1 :]) for place in range(len(sizes)))
+
 
 #: Tensor names in file order, each with its shape and dtype.
 Table = dict[str, TensorInfo]

@@ -26,11 +26,13 @@ LARGEST_HEADER = 100_000_000  # bytes; the format's own limit
 MOST_PARTS = 6_000_000  # of a header, each of which takes a hundred bytes when read; a tensor has about eight
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # what torch.save wrote first, before torch 1.6
 
-_SAFETENSORS = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
-    "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
-    "C64": "complex64", "C128": "complex128", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz", "F8_E8M0": "float8_e8m0fnu",
+#: torch's names of the dtypes of safetensors, in the order in which the library puts their tensors into a file.
+SAFETENSORS = {
+    "U64": "uint64", "I64": "int64", "F64": "float64", "C64": "complex64", "F32": "float32", "U32": "uint32",
+    "I32": "int32", "BF16": "bfloat16", "F16": "float16", "U16": "uint16", "I16": "int16",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz", "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+    "C128": "complex128",
 }  # fmt: skip
 _PACKED = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}  # bits; several numbers in a byte
 
@@ -196,10 +198,10 @@ def _check_header(header: dict[str, Any]) -> tuple[Table, int]:
         if not all(type(number) is int and 0 <= number < 2**62 for number in (*shape, begin, end)):
             raise ValueError(f"{name[:80]!r} has a size that is no size")
         kind = str(entry["dtype"])[:20]
-        bits = _PACKED.get(kind) or 8 * BYTES_PER_ELEMENT[_SAFETENSORS[kind]]
+        bits = _PACKED.get(kind) or 8 * BYTES_PER_ELEMENT[SAFETENSORS[kind]]
         if math.prod(shape) * bits != 8 * (end - begin):
             raise ValueError(f"{name[:80]!r} has {end - begin:,} bytes, which does not fit its shape")
-        table[name] = TensorInfo(tuple(shape), _SAFETENSORS.get(kind) or kind.lower())
+        table[name] = TensorInfo(tuple(shape), SAFETENSORS.get(kind) or kind.lower())
         places.append((begin, end, name))
     places.sort()
     needed = 0

@@ -12,6 +12,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -94,8 +95,7 @@ def _copy(plan: Plan, source: BinaryIO, file: BinaryIO) -> bool:
 def _look(copied: Copied, source: BinaryIO) -> str:
     check_source(copied.plan, source)
     return fingerprint(
-        (name, one.info.dtype, one.info.shape, lambda one=one: one.read(source))  # type: ignore[misc]
-        for name, one in copied.state.items()
+        (name, one.info.dtype, one.info.shape, partial(one.read, source)) for name, one in copied.state.items()
     )
 
 

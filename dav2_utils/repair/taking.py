@@ -154,7 +154,7 @@ def _from_safetensors(
             raise CheckpointError(f"{name!r} is stored as {info.dtype}, for which torch has no tensors",
                                   do="Convert it with the program that wrote it")  # fmt: skip
         storage = _mapped(opened, at, info.bytes) if mmap and info.bytes else _filled(info.bytes, _reader(file, at))
-        found[name] = torch.empty(0, dtype=kind).set_(storage, 0, info.shape, _strides(info.shape))
+        found[name] = torch.empty(0, dtype=kind).set_(storage, 0, info.shape, info.strides)
         at += info.bytes
     return found
 
@@ -170,11 +170,3 @@ def _reader(file: BinaryIO, start: int) -> Callable[[memoryview], None]:
             at += count
 
     return fill
-
-
-def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    found, step = [], 1
-    for size in reversed(shape):
-        found.append(step)
-        step *= max(size, 1)
-    return tuple(reversed(found))

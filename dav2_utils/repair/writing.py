@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WriteError
 from ..keys import TensorInfo
+from ..writing.plan import fingerprint as of_bytes
 from ..writing.safetensors import header
 
 if TYPE_CHECKING:
@@ -105,22 +106,9 @@ def raw(tensor: torch.Tensor) -> Iterator[memoryview]:
 
 
 def fingerprint(tensors: Tensors) -> str:
-    """`sha256:` and a digest of what the tensors are, whatever file, order or container they came in.
-
-    The digest runs over the tensors in the order of their names (as Python sorts text); for each one over the name in
-    UTF-8, a zero byte, the dtype (`float32`), a zero byte, the sizes in decimal with commas between (`1024,3,14,14`;
-    nothing for a single number), a zero byte, and then the bytes of the elements, in C order and little-endian.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        if not hasattr(tensor, "untyped_storage"):  # an `_extra_state`
-            continue
-        sizes = ",".join(map(str, tensor.shape))
-        digest.update(f"{name}\0{dtype_of(tensor)}\0{sizes}\0".encode("utf-8", "surrogatepass"))
-        for chunk in raw(tensor):
-            digest.update(chunk)
-    return f"sha256:{digest.hexdigest()}"
+    """The fingerprint of tensors in memory, as `writing.plan.fingerprint` defines it; an `_extra_state` has no part."""
+    plain = {name: one for name, one in tensors.items() if hasattr(one, "untyped_storage")}
+    return of_bytes((name, dtype_of(one), tuple(one.shape), partial(raw, one)) for name, one in plain.items())
 
 
 def identical(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> bool:

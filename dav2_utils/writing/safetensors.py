@@ -12,17 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import WriteError
+from ..files.formats import SAFETENSORS
 from ..keys import TensorInfo
 from .plan import Plan
 from .source import Located, checks
 
-#: torch's names of the dtypes that the format has, in the order in which their tensors stand in a file.
-DTYPES = {
-    "uint64": "U64", "int64": "I64", "float64": "F64", "complex64": "C64", "float32": "F32", "uint32": "U32",
-    "int32": "I32", "bfloat16": "BF16", "float16": "F16", "uint16": "U16", "int16": "I16",
-    "float8_e5m2fnuz": "F8_E5M2FNUZ", "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e8m0fnu": "F8_E8M0",
-    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "int8": "I8", "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip
+DTYPES = {dtype: code for code, dtype in SAFETENSORS.items() if code != "C128"}  # which the library cannot write
 _RANK = {dtype: rank for rank, dtype in enumerate(DTYPES)}
 
 

@@ -7,7 +7,6 @@ under plain strided tensors. For everything else there is torch. Standard librar
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -165,6 +164,5 @@ def locate_safetensors(opened: Checkpoint, file: BinaryIO) -> OrderedDict[str, L
         if info.dtype not in BYTES_PER_ELEMENT:
             return None
         begin, end = header[name]["data_offsets"]
-        stride = tuple(math.prod(info.shape[place + 1 :]) for place in range(len(info.shape)))
-        found[name] = Located(info, Stored(name, Span(8 + length + begin, end - begin), None), 0, stride)
+        found[name] = Located(info, Stored(name, Span(8 + length + begin, end - begin), None), 0, info.strides)
     return found
