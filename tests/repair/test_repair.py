@@ -248,6 +248,23 @@ def test_a_write_that_differs_is_thrown_away(training_file: Path, way: str, monk
     assert files(training_file) == ["latest.pth"]
 
 
+def test_a_plan_that_mistakes_one_tensor_for_another_is_thrown_away(
+    training_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every byte is then as planned; what our own reader finds in the new file is not."""
+    really = copying.plan_torch_zip
+
+    def mistaken(state: Any, source: Any) -> Any:
+        swapped = {"2.bias": "0.bias", "0.bias": "2.bias"}
+        return really({name: state[swapped.get(name, name)] for name in state}, source)
+
+    torch.save({"model": {f"module.{name}": torch.randn(3) for name in ("0.bias", "2.bias")}}, training_file)
+    monkeypatch.setattr(copying, "plan_torch_zip", mistaken)
+    done = fix_file(training_file)
+    assert done.status == "failed" and "not what was read" in str(done.reason)
+    assert files(training_file) == ["latest.pth"]
+
+
 def test_the_zip_archive_has_true_checksums(training_file: Path) -> None:
     fix_file(training_file)
     with zipfile.ZipFile(training_file.with_name("latest.fixed.pth")) as archive:
