@@ -20,7 +20,7 @@ BGR = np.zeros((40, 60, 3), np.uint8)
 
 
 def pixels(picture: Picture) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(picture.png)))
+    return np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB"))
 
 
 def lightness(picture: Picture) -> np.ndarray:
@@ -97,7 +97,7 @@ def test_a_picture_keeps_its_colours_and_can_be_saved(tmp_path) -> None:
     blue[..., 0] = 255
     picture = show_depth(FAR, max_depth=20, image=blue)
     shown = pixels(picture)
-    assert tuple(shown[shown.shape[0] // 2, shown.shape[1] // 4, :3]) == (0, 0, 255)
+    assert np.abs(shown[shown.shape[0] // 2, shown.shape[1] // 4].astype(int) - [0, 0, 255]).max() < 6
     assert picture.save(tmp_path / "blue.png").read_bytes() == picture.png
 
 
