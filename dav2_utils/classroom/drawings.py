@@ -31,7 +31,7 @@ _SIZE = 9.5  # points
 
 
 @dataclass
-class _Sheet:
+class Sheet:
     """A drawing measured in inches from its upper left corner."""
 
     width: float
@@ -102,7 +102,7 @@ def draw_tables(file: Any, model: Any, *, rows: int = 5, dark: bool = False) -> 
     shape = max((len(row[3]) for row in shown), default=0) * _SIZE * _MONO + 0.2
     left, middle = 0.15, 0.15 + wide[0]
     right, tall = middle + 1.35, 0.3 * len(shown) + 0.16
-    sheet = _Sheet(right + wide[1] + shape + 0.25, tall + 0.85, dark)
+    sheet = Sheet(right + wide[1] + shape + 0.25, tall + 0.85, dark)
     for x, width, role, title in ((left, wide[0], "added", "file"), (right, wide[1], "model", "model")):
         sheet.text(x + 0.05, 0.22, say(f"drawings.tables.{title}"), role, 11, weight="bold")
         sheet.box(x, 0.42, width, tall)
@@ -129,7 +129,7 @@ def draw_paths(models: Mapping[str, nn.Module], *, dark: bool = False) -> Pictur
     longest = max(len(".".join(step for step, _ in path)) for path in paths.values())
     width = max(2.9 + 0.24 * deepest, longest * _SIZE * _MONO + 0.3)
     tall = 0.47 * deepest - 0.06
-    sheet = _Sheet((width + 0.25) * len(paths) + 0.05, tall + 0.95, dark)
+    sheet = Sheet((width + 0.25) * len(paths) + 0.05, tall + 0.95, dark)
     for at, (title, path) in enumerate(paths.items()):
         left = 0.15 + at * (width + 0.25)
         sheet.text(left, 0.2, title, "ink", 11, weight="bold")
@@ -168,7 +168,7 @@ def draw_box(checkpoint: Mapping[str, Any], *, title: str = "latest.pth", dark: 
         for label, names in entries.items()
     }
     tall = 1.35 if opened else 0.75
-    sheet = _Sheet(sum(widths.values()) + 0.15 * len(widths) + 0.5, tall + 0.95, dark)
+    sheet = Sheet(sum(widths.values()) + 0.15 * len(widths) + 0.5, tall + 0.95, dark)
     sheet.box(0.12, 0.4, sheet.width - 0.24, tall + 0.43, "added")
     sheet.text(0.17, 0.2, title, "added", 11, weight="bold", family="monospace")
     x = 0.3
@@ -198,7 +198,7 @@ def draw_cuts(name: str, ways: Mapping[str, Callable[[str], str]], *, dark: bool
     size = 11.0
     side = max(map(len, results)) * _SIZE * _MONO + 0.35
     middle = side + len(name) * size * _MONO + 0.75
-    sheet = _Sheet(middle + max(map(len, results.values())) * size * _MONO + 0.2, 0.42 * len(ways) + 0.2, dark)
+    sheet = Sheet(middle + max(map(len, results.values())) * size * _MONO + 0.2, 0.42 * len(ways) + 0.2, dark)
     for at, (way, result) in enumerate(results.items()):
         y = 0.3 + 0.42 * at
         sheet.text(0.15, y, way, "soft", _SIZE, family="monospace")
