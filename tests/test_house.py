@@ -24,7 +24,7 @@ WINGS = {
     "diagnosis": "message words names sizes parts signs causes difference report diagnose explain keytable",
     "repair": "writing stripping copying taking reading by_torch outcome fixing batch",
     # everything above this line needs the standard library alone to be imported
-    "depth": "opencv scores dinov2 model hub pictures",
+    "depth": "opencv scores dinov2 doubts model hub pictures",
     "weights": "loading saving",
     "training": "raycast scenes data loop",
     "classroom": "setup copies plots drawings judges exercises progress clinic views widgets",

@@ -1,7 +1,7 @@
 """The pictures of README, slides and the printed sheet: `python tools/pictures.py`, into docs/pictures.
 
-All of it is made by the package: real names, the real error, a real fine-tune. Each drawing is there twice, for light and
-for dark pages. Lesson 04's picture of four maps is kept by tools/lessons.py.
+All of it is made by the package: real names, the real error, a real fine-tune. Each drawing is there twice, for light
+and for dark pages. Lesson 04's picture of four maps is kept by tools/lessons.py.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def taste(error: str, street: Any, depth: Any, dark: bool) -> Picture:
         inside = sheet.figure.add_axes((8.9 / 10.9, (0.22 + 1.12 * (1 - at)) / 3.0, 1.7 / 10.9, 1.05 / 3.0))
         inside.imshow(pixels, interpolation="nearest", **(colours if at else {}))
         inside.set_axis_off()
-    return sheet.done("Three panels: torch's long red error, the five lines that fix it, and a street with its depth map.")
+    return sheet.done("Three panels: torch's long red error, the five lines that fix it, a street with its depth map.")
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import numpy as np
 import numpy.typing as npt
 
-from ..depth.pictures import flat
+from ..depth.doubts import ends, lightness
 from ..depth.scores import depth_scores
 from ..errors import CheckpointError
 from ..texts import say
@@ -106,9 +106,9 @@ def show_depth(
     axes = figure.subplots(1, 2 if image is not None else 1, squeeze=False)[0]
     if image is not None:
         _paint(axes[0], _bgr(image)[..., ::-1], "picture")
-    scale = _scale(values, max_depth)
-    shown = _paint(axes[-1], values, title, cmap=_cmap(cmap, max_depth), norm=scale)
-    _depth_bar(figure, shown, axes[-1:], max_depth)
+    scale = ends(values, max_depth)
+    shown = _paint_depth(axes[-1], values, title, cmap, max_depth, scale)
+    _depth_bar(figure, shown, axes[-1:], max_depth, scale)
     across, down = mark or (0, 0)
     for axis in axes if mark else ():
         for width, colour in ((5, "white"), (2, "black")):  # one of the two stands out from whatever is below
@@ -138,15 +138,15 @@ def compare_depths(
     )
     figure = _figure(2.3 * (1 + len(maps)) + 0.9, 4.3 if names else 2.1)
     axes = figure.subplots(1 + names, 1 + len(maps), squeeze=False)
-    scale, pixels = _scale(true, max_depth), None if image is None else _bgr(image)[..., ::-1]
+    scale, pixels = ends(true, max_depth), None if image is None else _bgr(image)[..., ::-1]
     spare = axes[1][0] if names else axes[0][0]
     spare.set_axis_off()
     if pixels is not None:
         _paint(spare, pixels, say("plots.picture"))
     row = axes[0] if names else axes[0][1:]
     for axis, (name, depth) in zip(row, shown.items(), strict=True):
-        last = _paint(axis, depth, name, cmap=_cmap(cmap, max_depth), norm=scale)
-    _depth_bar(figure, last, axes[0], max_depth)
+        last = _paint_depth(axis, depth, name, cmap, max_depth, scale)
+    _depth_bar(figure, last, axes[0], max_depth, scale)
     if not names:
         return finish(figure, say("plots.riddle", maps=", ".join(shown)))
     for axis, (name, depth) in zip(axes[1][1:], predicted.items(), strict=True):
@@ -217,45 +217,33 @@ def _paint(axis: Any, pixels: Array, title: str, **options: Any) -> Any:
     return axis.imshow(pixels, interpolation="nearest" if max(pixels.shape) < 400 else None, **options)
 
 
-def _cmap(name: str, max_depth: float | None) -> str:
-    """The colour map turned so that nearer is brighter: metric depth is small when near, relative depth is large."""
-    if name not in COLOUR_MAPS:
-        raise CheckpointError(f"There is no colour map {name!r} here", f"one of {', '.join(COLOUR_MAPS)}")
-    if max_depth is None:
-        return name
-    return name[:-2] if name.endswith("_r") else f"{name}_r"
+def _paint_depth(
+    axis: Any, depth: Array, title: str, cmap: str, max_depth: float | None, scale: tuple[float, float]
+) -> Any:
+    """A depth map, nearer brighter."""
+    if cmap not in COLOUR_MAPS:
+        raise CheckpointError(f"There is no colour map {cmap!r} here", f"one of {', '.join(COLOUR_MAPS)}")
+    return _paint(axis, lightness(depth, max_depth, scale), title, cmap=cmap, vmin=0, vmax=1)
 
 
-def _scale(depth: Array, max_depth: float | None) -> Any:
-    """From values to colours: metres by their logarithm (twice as far is one step), relative depth as it is."""
-    from matplotlib.colors import LogNorm, Normalize
-
-    low, high = float(depth.min()), float(depth.max())
-    if max_depth is None:
-        return Normalize(low, high)
-    low = max(low, 0.1)
-    return LogNorm(low, max(high, 1.01 * low), clip=True)
-
-
-def _depth_bar(figure: Figure, shown: Any, axes: Any, max_depth: float | None) -> None:
+def _depth_bar(figure: Figure, shown: Any, axes: Any, max_depth: float | None, scale: tuple[float, float]) -> None:
     """The colour bar: says nearer and farther, and metres where the depth has them."""
     bar = figure.colorbar(shown, ax=list(axes), pad=0.02)
-    bar.ax.minorticks_off()
-    low, high = shown.norm.vmin, shown.norm.vmax
+    low, high = scale
     if max_depth is None:
-        bar.set_ticks([low, high] if high > low else [low], labels=["farther", "nearer"][: 2 if high > low else 1])
+        bar.set_ticks([0, 1] if high > low else [0], labels=["farther", "nearer"][: 2 if high > low else 1])
         bar.set_label("relative, no unit", fontsize=9)
         return
-    bar.ax.invert_yaxis()  # nearer on top, as in a relative map
     ticks = [t for t in METRES if 1.15 * low < t < high / 1.15]
-    ends = [f"nearer {low:.1f} m", f"farther {high:.1f} m"]
-    bar.set_ticks([low, *ticks, high], labels=[ends[0], *(f"{t:g} m" for t in ticks), ends[1]], fontsize=9)
+    places = lightness(np.array([low, *ticks, high]), max_depth, scale).tolist()
+    bar.set_ticks(places, labels=[f"nearer {low:.1f} m", *(f"{t:g} m" for t in ticks), f"farther {high:.1f} m"],
+                  fontsize=9)  # fmt: skip
 
 
 def _in_words(depth: Array, max_depth: float | None) -> str:
     low, high = float(depth.min()), float(depth.max())
-    if nothing := flat(depth, max_depth):
-        return nothing
+    if low == high:
+        return say("doubts.flat")
     if max_depth is None:
         return "relative depth, brighter is nearer; the numbers have no unit"
     return f"metres from the camera, {low:.1f} to {high:.1f} m; brighter is nearer"

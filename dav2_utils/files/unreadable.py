@@ -10,6 +10,9 @@ from ..texts import printable
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".th", ".tar", ".safetensors")  # what a folder is searched for
 
+OTHER_FORMATS = (".onnx", ".engine", ".tflite", ".mlmodel", ".gguf", ".h5", ".msgpack", ".npy", ".npz", ".json", ".txt",
+                 ".png", ".jpg", ".jpeg", ".zip", ".gz")  # fmt: skip  # what nothing here writes weights in
+
 # The only calls in a pickle that torch itself writes, and that `weights_only=True` lets pass.
 _TORCH_WRITES = re.compile(
     r"torch\.(cuda\.)?\w+(Storage|Tensor)|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2"
