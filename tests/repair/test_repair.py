@@ -773,7 +773,7 @@ def test_check_loaded() -> None:
 
 @pytest.fixture(scope="module")
 def hurt(tmp_path_factory: pytest.TempPathFactory, tiny_model: nn.Module) -> tuple[dict[str, Any], Path]:
-    """How each case ended, and where; the file is as official training saves it, but for the optimizer's 366 tensors."""
+    """How each case ended, and where; the file is as training saves it, without the optimizer's 366 tensors."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
     where = tmp_path_factory.mktemp("hurt")
