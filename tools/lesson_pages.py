@@ -29,7 +29,8 @@ body,.jp-OutputArea pre{color:#e8edf2;background:#0d1117}code{background:#1c2530
 @media print{body{max-width:none;margin:0;font-size:11pt}nav,.jp-Cell[hidden]{display:none}
 pre,.highlight pre{overflow:visible;max-height:none;white-space:pre-wrap;overflow-wrap:anywhere;font-size:9pt}
 table{display:table;font-size:9pt;overflow:visible}td,th{overflow-wrap:anywhere}
-img,pre,tr,details{break-inside:avoid}h1,h2,h3{break-after:avoid}details:not([open])>summary::after{content:" (folded)"}}
+img,pre,tr,details{break-inside:avoid}h1,h2,h3{break-after:avoid}
+details:not([open])>summary::after{content:" (folded)"}}
 """
 
 
@@ -49,7 +50,7 @@ def page(title: str, body: str, nav: str = NAV, more: str = "") -> str:
 
 
 def export(nb: Any, target: Path, following: str = "") -> None:
-    """The lesson as a page, its pictures in it; links to other lessons lead to their pages, the last to the next one."""
+    """The lesson as a page, its pictures in it; links to other lessons lead to their pages, one to the next."""
     from nbconvert import HTMLExporter
 
     body, _ = HTMLExporter(template_name="lab", config={}).from_notebook_node(nb)
@@ -62,7 +63,7 @@ def export(nb: Any, target: Path, following: str = "") -> None:
 
 
 def index(done: list[tuple[Path, Any]], others: dict[str, str] | None = None) -> str:
-    """The page that leads to the pages of `done` (notebooks' paths and contents) and to `others` (what each is, by name)."""
+    """The page that leads to the pages of `done` (notebooks' paths and contents) and to `others` (name: what it is)."""
     rows = "".join(
         f'<tr><td><a href="{path.stem}.html">{headings(nb)[0][1]}</a></td><td>{minutes(nb) or ""}</td>'
         f"<td>{_first_words(nb)}</td></tr>"
