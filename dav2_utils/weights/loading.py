@@ -22,7 +22,7 @@ from ..errors import CheckpointError, DoesNotFit
 from ..files.checkpoint import Checkpoint, inspect_file
 from ..files.facts import believed
 from ..repair.outcome import Repair
-from ..repair.reading import read_set
+from ..repair.reading import read_parts
 from ..repair.stripping import StateDict, renamed
 from ..repair.writing import fingerprint, identical
 from ..texts import printable
@@ -93,7 +93,7 @@ def _state(found: Diagnosis, opened: Checkpoint, mmap: bool) -> StateDict:
     """The tensors that `found` speaks of, under their new names. Raises `DoesNotFit` unless they fit completely."""
     if found.verdict not in ("loads", "repairable") or not found.matched:
         raise DoesNotFit(found)
-    return renamed(read_set(opened, found.path, mmap), found.rename)
+    return renamed(read_parts(opened, found.parts, mmap), found.rename)
 
 
 def _warn(facts: Mapping[str, Any], encoder: str | None, max_depth: float | None) -> None:
