@@ -56,18 +56,22 @@ def diagnose(
     result.path, result.parts, result.facts = chosen.path, parts, opened.facts
     _container(result, opened, chosen)
     result.steps += [Step("rename", token=old, to=new, keys=counts[old]) for old, new in (rename or {}).items()]
-    try:
-        result.rename = rename_map(chosen.table, goal)
-    except PrefixError as error:
-        result.rename = {name: name for name in chosen.table}
-        result.causes.append(cause("duplicate_names", "", error.found, error.do))
-    _prefixes(result, chosen.table)
-    found = {new: chosen.table[old] for old, new in result.rename.items()}
-    _judge(result, found, goal)
+    result._found = _mapped(result, chosen.table, goal)
+    _judge(result, result._found, goal)
     _unusable(result, opened, whole)
     result.rename = {old: result.rename[new] for old, new in first.items() if new in result.rename}
-    result._found = found
     return result
+
+
+def _mapped(result: Diagnosis, table: Table, goal: Table | None) -> Table:
+    """The table under its new names, with the steps that lead there."""
+    try:
+        result.rename = rename_map(table, goal)
+    except PrefixError as error:
+        result.rename = {name: name for name in table}
+        result.causes.append(cause("duplicate_names", "", error.found, error.do))
+    _prefixes(result, table)
+    return {new: table[old] for old, new in result.rename.items()}
 
 
 def _judge(result: Diagnosis, found: Table, goal: Table | None) -> None:

@@ -44,8 +44,11 @@ def unusable(opened: Checkpoint, weights: WeightSet, fits: bool) -> list[Unusabl
     if not fits and (slashes := [name for name in weights.table if "/" in name and "." not in name])[count // 2 :]:
         said = say("unusable.slashes", count=len(slashes), name=slashes[0])
         rows.append(Unusable("damaged_names", "/", said, say("unusable.dots", code=_DOTS), names))
-    if packed := _packed(opened, weights):
+    if packed := [name for name in (*weights.table, *opened.other_entries) if "_packed_params" in name.split(".")]:
         rows.append(Unusable("quantized", "", say("unusable.packed", count=len(packed), name=packed[0]), "", names))
+    elif packed := [name for name, info in weights.table.items() if info.dtype.startswith(("qint", "quint"))]:
+        said = say("unusable.quantised", count=len(packed), dtype=weights.table[packed[0]].dtype, name=packed[0])
+        rows.append(Unusable("quantized", "", said, "", names))
     if nan := nan_tensors(opened, weights):
         rows.append(Unusable("nan_weights", "", say("unusable.nan", count=len(nan), total=count, name=nan[0])))
     return rows
@@ -55,13 +58,6 @@ def _empty(table: Table) -> list[str]:
     """The tensors of size 0 if they are a tenth of all, or more: ZeRO-3 leaves those whose parts are elsewhere."""
     empty = [name for name, info in table.items() if info.shape == (0,) and not isinstance(info, Extra)]
     return empty if len(empty) > 1 and 10 * len(empty) >= len(table) else []
-
-
-def _packed(opened: Checkpoint, weights: WeightSet) -> list[str]:
-    """The entries of torch's quantised layers, whose weights are in objects and in no tensor of their own."""
-    dtypes = [name for name, info in weights.table.items() if info.dtype.startswith(("qint", "quint"))]
-    names = [name for name in (*weights.table, *opened.other_entries) if "_packed_params" in name.split(".")]
-    return names or dtypes
 
 
 def nan_tensors(opened: Checkpoint, weights: WeightSet) -> list[str]:
