@@ -5,6 +5,8 @@ Standard library only.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .encoders import infer_encoder
@@ -68,3 +70,40 @@ def advice(found: Recognised, taken: bool = False) -> list[str]:
         at = found.contains.at
         said.append(say("families.inside", family=" / ".join(found.contains.family), at=at, name=at.rstrip(".")))
     return said
+
+
+# What only holds data, as far as one can tell: a class by its name, and the two functions that NumPy's numbers need.
+_CODE = re.compile(r"(builtins|__builtin__|os|posix|nt|sys|subprocess|shutil|runpy|pickle|ctypes|socket|torch\.nn)\b")
+_NUMBERS = {"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
+_DATA = {"numpy.dtype", *_NUMBERS}
+
+
+def resume_line(names: Sequence[str]) -> str:
+    """The line that lets `torch.load` take just the types `names` (`argparse.Namespace`), to resume a training.
+
+    Empty where one of them is a function, or a part of a model: calling those is what safe loading is there to prevent.
+    """
+    if not names or not all(_harmless(name) for name in names):
+        return ""
+    kinds = [_allowed(name) for name in names]
+    kinds += ["*(type(numpy.dtype(code)) for code in '?bBhHiIlLefd')"] if _NUMBERS & set(names) else []
+    modules = dict.fromkeys(["torch", *(name.rpartition(".")[0] for name in names)])
+    modules = dict.fromkeys("numpy" if name.startswith("numpy") else name for name in modules)
+    return f"import {', '.join(modules)}; torch.serialization.add_safe_globals([{', '.join(kinds)}])"
+
+
+def resume(names: Sequence[str]) -> str:
+    """How to go on with a training whose file holds the types `names`: a sentence, empty where there is no safe way."""
+    line = resume_line(names)
+    return say("resume", line=line) if line else ""
+
+
+def _harmless(name: str) -> bool:
+    return name in _DATA or bool(re.fullmatch(r"[a-z_][\w.]*\.[A-Z]\w*", name) and not _CODE.match(name))
+
+
+def _allowed(name: str) -> str:
+    """As torch wants it: the type, and the name that the file has for it where NumPy 2 has moved it."""
+    if name.startswith("numpy.core."):
+        return f"(numpy._core.{name.removeprefix('numpy.core.')}, {name!r})"
+    return name

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..texts import printable
-from .options import emit, encoder_option, json_option, say
+from .options import emit, encoder_option, json_option, say, select_option
 
 MOST_PIXELS = 2**26  # of a picture; OpenCV itself takes sixteen times as many, and then 5 GB of memory
 
@@ -29,12 +29,14 @@ MOST_PIXELS = 2**26  # of a picture; OpenCV itself takes sixteen times as many, 
 @click.option(
     "--input-size", type=int, default=518, show_default=True, help="Shorter side that the network sees, in pixels."
 )
+@select_option
 @click.option("--output", "-o", type=Path, help="Folder for the maps; default: beside each image.")
 @click.option("--force", is_flag=True, help="Overwrite maps that are there already.")
 @json_option
 def depth(
-    images: tuple[Path, ...], weights: str, encoder: str | None, max_depth: float | None, as_json: bool, **options: Any
-) -> int:
+    images: tuple[Path, ...], weights: str, encoder: str | None, max_depth: float | None, select: str | None,
+    as_json: bool, **options: Any
+) -> int:  # fmt: skip
     """Depth maps of pictures, to compute with and to look at.
 
     Beside each IMAGE: STEM.depth.npy (float32, metres or relative) and STEM.depth.png (bright is near).
@@ -43,7 +45,7 @@ def depth(
     from ..depth.pictures import write_depth_maps
     from ..weights.loading import load_model
 
-    model = load_model(weights, encoder=encoder, max_depth=max_depth)
+    model = load_model(weights, encoder=encoder, max_depth=max_depth, select=select)
     results = write_depth_maps(model, images, **options)
     if as_json:
         emit({"images": results}, True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..advice import advice, another
+from ..advice import advice, another, resume
 from ..encoders import ENCODERS, infer_encoder, table_for
 from ..errors import AmbiguousSets, CheckpointError, NotACheckpoint, NoWeights, PrefixError, TooMuch
 from ..families import Recognised, recognise
@@ -188,6 +188,7 @@ def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None
     elif chosen.module:
         result.causes.append(cause("whole_model", chosen.module, strange, do, readable))
     elif opened.globals or opened.beyond:
+        do = " ".join(filter(None, (do, resume(opened.globals))))
         result.causes.append(cause("refused_pickle", ", ".join(opened.globals[:2]), strange, do, readable))
     if chosen.path:
         where = f"the tensors are inside {' > '.join(map(repr, chosen.path))}{others and ', beside ' + others}"

@@ -15,7 +15,7 @@ from ..diagnosis.report import Diagnosis, Step, target_line
 from ..encoders import check_max_depth
 from ..errors import AlreadyThere, CheckpointError, MissingPackage, NotACheckpoint, PathError, SourceChanged, WriteError
 from ..files.checkpoint import Checkpoint, inspect_file
-from ..files.facts import believed, facts_path, is_ours
+from ..files.facts import believed, facts_path, is_ours, no_range
 from ..files.unreadable import SUFFIXES
 from ..texts import say
 from ..wrappers import check_rename
@@ -165,6 +165,8 @@ def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
     if wish.dry_run:
         return replace(done, status="would fix")
     facts = believed(opened.facts) | _facts(diagnosis, steps, wish.max_depth, opened.file.name)
+    if facts.get("depth") == "metric" and "max_depth" not in facts:
+        done.reason = " ".join(filter(None, (done.reason, f"{no_range(opened.facts)}.")))
     result = _write(opened, diagnosis, wish, facts)
     return replace(done, status="fixed", identical=True, **result)
 
