@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lesson_badges import address, dressed, with_badges
-from lesson_pages import export, index
+from lesson_pages import export, index, ways
 from lesson_rules import ROOT, code_lines, lint, minutes
 from lesson_runs import execute, exercises, read, secluded, write
 from lesson_words import unexplained
@@ -59,7 +59,7 @@ def command_run(paths: list[Path], *, store: bool) -> int:
         if store:
             write(nb, path)
             keep_four_maps(nb)
-        export(nb, SITE / f"{path.stem}.html")
+        export(nb, SITE / f"{path.stem}.html", ways(path.stem, [each.stem for each in lessons()]))
         print(f"ok    {path.stem:<26} {time.perf_counter() - started:6.1f} s", flush=True)
     pages = [(path, read(path)) for path in lessons() if (SITE / f"{path.stem}.html").exists()]
     (SITE / "index.html").write_text(index(pages), encoding="utf-8")

@@ -875,3 +875,12 @@ def test_too_little_room_is_said_before_anything_is_written(
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: usage)
     done = fix_file(training_file)
     assert done.status == "failed" and "10 bytes left" in str(done.reason) and files(training_file) == ["latest.pth"]
+
+
+def test_in_a_notebook_the_progress_is_not_painted_red(
+    latest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    fix_many([latest, latest.with_name("latest.pth")], dry_run=True)
+    said = capsys.readouterr()
+    assert "2/2" in said.out and not said.err
