@@ -16,6 +16,7 @@ for folder in ("tests", "tools", "benchmarks"):  # what tests share, and what th
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / folder))
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for kernels and commands, too: threads that wait for a core spin
 os.environ.setdefault("DAV2_LESSONS", tempfile.mkdtemp(prefix="dav2_lessons_"))  # not the reader's own progress
 
 

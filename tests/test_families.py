@@ -13,8 +13,9 @@ from family_tables import grown, known, models, table, tensors
 from torch import nn
 
 from dav2_utils import families, texts
+from dav2_utils.advice import about, advice
 from dav2_utils.encoders import ENCODERS, Encoder, table_for
-from dav2_utils.families import about, advice, recognise
+from dav2_utils.families import recognise
 from dav2_utils.files.checkpoint import inspect_file
 from dav2_utils.keys import Table, TensorInfo
 
@@ -48,7 +49,7 @@ INSIDE = {  # family: where a whole table of which other family is in it
 def test_all_of_them_are_there() -> None:
     assert len(models()) == 114 and len(known()) == 103 and len({model["family"] for model in models().values()}) == 55
     assert {model["family"] for model in models().values()} == {
-        name for rule in families._rules() for name in rule.family
+        name for rule in families.rules() for name in rule.family
     }
 
 
@@ -103,7 +104,7 @@ def test_the_giant_of_ours_and_the_nested_one() -> None:
 
 def sizes_of(name: str) -> str:
     """The prefix of the numbered blocks in a model that comes in sizes."""
-    rules = [rule for rule in families._rules() if models()[name]["family"] in rule.family]
+    rules = [rule for rule in families.rules() if models()[name]["family"] in rule.family]
     prefixes = [f"{at}{rule.blocks or 'net.pretrained.blocks'}." for rule in rules for at in rule.at]
     return next(p for p in prefixes if any(key.startswith(f"{p}0.") for key in table(name)))
 
@@ -116,7 +117,7 @@ def test_sizes_that_nobody_has_published_are_of_the_same_family(name: str) -> No
     found = recognise(grown(name, 640, 17, sizes_of(name)))
     assert models()[name]["family"] in found.family
     assert set(found.family) <= {models()[name]["family"], *models()[name]["same"]}
-    rule = next(rule for rule in families._rules() if found.family[0] in rule.family)
+    rule = next(rule for rule in families.rules() if found.family[0] in rule.family)
     if rule.ours or "{" in rule.variants[-1][0]:
         assert found.variant == "width 640, 17 blocks" or "hybrid" in found.variant
 
@@ -216,7 +217,7 @@ MODULES = re.compile(r"(core\.core|(?:net|model|depth_model)\.\w+|\w+)(?:\.|$)")
 @pytest.mark.parametrize("name", [name for name in known() if models()[name]["family"] not in OURS])
 def test_what_lacks_a_module_of_its_family_is_not_called_so(name: str) -> None:
     whole = table(name)
-    rules = [rule for rule in families._rules() if models()[name]["family"] in rule.family]
+    rules = [rule for rule in families.rules() if models()[name]["family"] in rule.family]
     not_everywhere = {module for rule in rules for module, needed in rule.within.items() if not needed}
     for module in {MODULES.match(key)[1] for key in whole} - not_everywhere:
         part = {key: info for key, info in whole.items() if not f"{key}.".startswith(f"{module}.")}
@@ -265,7 +266,7 @@ def test_every_family_says_who_loads_it() -> None:
         assert not told.note or texts.say(f"families.notes.{told.note}")
     with pytest.raises(KeyError, match="no family 'Depth Anything V9'"):
         about("Depth Anything V9")
-    assert {rule.note for rule in families._rules()} - {""} == set(texts._texts("en")["families"]["notes"])
+    assert {rule.note for rule in families.rules()} - {""} == set(texts._texts("en")["families"]["notes"])
 
 
 def test_what_is_said_of_the_ones_that_mislead() -> None:

@@ -17,11 +17,11 @@ import dav2_utils
 PACKAGE = Path(dav2_utils.__file__).parent
 # A wing imports only from wings above it in this list, a room only from rooms of its own wing that stand before it.
 WINGS = {
-    "ground": "_version texts errors keys wrappers encoders families environment",
+    "ground": "_version texts errors keys wrappers encoders families advice environment",
     "files": "placeholders rebuilding stack opcodes pickles archives torchzip unreadable formats weightsets facts "
     "checkpoint",
-    "writing": "leftovers disk replacing plan tracing source pickled torch_zip safetensors renaming",
-    "diagnosis": "message words names sizes parts signs causes difference report diagnose explain keytable",
+    "writing": "leftovers disk replacing plan tracing source pickled torch_zip safetensors renaming unusable",
+    "diagnosis": "causes message words names sizes parts signs difference report diagnose explain keytable",
     "repair": "writing stripping copying taking reading by_torch outcome fixing batch",
     # everything above this line needs the standard library alone to be imported
     "depth": "opencv scores dinov2 doubts model hub pictures",

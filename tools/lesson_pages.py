@@ -7,8 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lesson_rules import headings, minutes, section
+from lesson_rules import headings, minutes
 
+MAP = "00_start_here.ipynb"
 STYLE = """
 body{font:17px/1.55 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
 body{overflow-wrap:break-word}
@@ -34,10 +35,7 @@ details:not([open])>summary::after{content:" (folded)"}}
 """
 
 
-NAV = '<nav><a href="index.html">All lessons</a></nav>'
-
-
-def page(title: str, body: str, nav: str = NAV, more: str = "") -> str:
+def page(title: str, body: str, nav: str = "", more: str = "") -> str:
     """A page that needs nothing from elsewhere; `more`: style of its own."""
     from pygments.formatters import HtmlFormatter
 
@@ -45,39 +43,47 @@ def page(title: str, body: str, nav: str = NAV, more: str = "") -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{title}</title><style>{style}</style></head><body>{nav}"
-        f"<main>{body}</main></body></html>\n"
+        f"<main>{body}</main>{nav}</body></html>\n"
     )
 
 
-def export(nb: Any, target: Path, following: str = "") -> None:
-    """The lesson as a page, its pictures in it; links to other lessons lead to their pages, one to the next."""
+def ways(stem: str, all_stems: list[str]) -> str:
+    """Links from the page of the lesson `stem` to the one before, to all, and to the next."""
+    at = all_stems.index(stem)
+    names = [re.sub(r"^\d+_", "", each).replace("_", " ").capitalize() for each in all_stems]
+    before = [f'<a href="{all_stems[at - 1]}.html">\u2190 {names[at - 1]}</a>'] if at else []
+    after = [f'<a href="{all_stems[at + 1]}.html">{names[at + 1]} \u2192</a>'] if at + 1 < len(names) else []
+    links = " | ".join([*before, '<a href="index.html">All lessons</a>', *after])
+    return f"<nav>{links}</nav>"
+
+
+def export(nb: Any, target: Path, nav: str = "") -> None:
+    """The lesson as a page, its pictures in it; links to other lessons lead to their pages."""
     from nbconvert import HTMLExporter
 
     body, _ = HTMLExporter(template_name="lab", config={}).from_notebook_node(nb)
     body = re.search(r"<main>(.*)</main>", body, re.S)[1]
     body = re.sub(r'href="(\d\d_\w+|scratch)\.ipynb', r'href="\1.html', body)
     body = body.replace("&#182;", "")
-    onwards = f' · <a href="{following}.html">Next: {following[:2]}</a></nav>' if following else "</nav>"
-    nav = NAV.replace("</nav>", onwards)
-    target.write_text(page(headings(nb)[0][1], body, nav=nav), encoding="utf-8")
+    target.write_text(page(headings(nb)[0][1], body, nav), encoding="utf-8")
 
 
 def index(done: list[tuple[Path, Any]], others: dict[str, str] | None = None) -> str:
     """The page that leads to the pages of `done` (notebooks' paths and contents) and to `others` (name: what it is)."""
     rows = "".join(
         f'<tr><td><a href="{path.stem}.html">{headings(nb)[0][1]}</a></td><td>{minutes(nb) or ""}</td>'
-        f"<td>{_first_words(nb)}</td></tr>"
+        f"<td>{idea(path, nb)}</td></tr>"
         for path, nb in done
     )
     head = "<h1>The lessons</h1><p>For reading without a kernel. To run them: <code>make lab</code>.</p>"
-    table = '<table><tr><th scope="col">lesson</th><th scope="col">minutes</th><th scope="col">you will learn</th></tr>'
+    table = '<table><tr><th scope="col">lesson</th><th scope="col">minutes</th><th scope="col">what it is</th></tr>'
     more = "".join(f'<li><a href="{name}">{what}</a></li>' for name, what in (others or {}).items())
     kit = f"<h2>For teachers, and for looking up</h2><ul>{more}</ul>" if more else ""
     return page("The lessons", f"{head}{table}{rows}</table>{kit}", nav="")
 
 
-def _first_words(nb: Any) -> str:
-    """What a lesson is for: the first point of its list, or its first sentence."""
-    listed = re.search(r"^1\. (.*)$", section(nb, "What you will learn"), re.M)
-    words = listed[1] if listed else nb.cells[0].source.split("\n\n")[1].partition(". ")[0] + "."
-    return escape(re.sub(r"[*`]", "", words))
+def idea(path: Path, nb: Any) -> str:
+    """What the lesson is about, as the map in lesson 00 says it; else the first sentence under its title."""
+    text = (path.parent / MAP).read_text(encoding="utf-8")
+    found = re.search(rf"\({path.stem}\.ipynb\) \| \d+ \| (.+?) \|", text)
+    return escape(found[1] if found else nb.cells[0].source.split("\n\n")[1].split(". ")[0].replace("\n", " ") + ".")

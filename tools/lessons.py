@@ -22,7 +22,7 @@ from typing import Any
 import lesson_reference
 import lesson_slides
 from lesson_badges import address, dressed, with_badges
-from lesson_pages import export, index
+from lesson_pages import export, index, ways
 from lesson_rules import ROOT, code_lines, lint, minutes
 from lesson_runs import execute, exercises, read, secluded, write
 from lesson_words import unexplained
@@ -61,8 +61,7 @@ def command_run(paths: list[Path], *, store: bool) -> int:
         if store:
             write(nb, path)
             keep_four_maps(nb)
-        following = next((each.stem for each in lessons() if each.name > path.name and each.name[0] == "0"), "")
-        export(nb, SITE / f"{path.stem}.html", following)
+        export(nb, SITE / f"{path.stem}.html", ways(path.stem, [each.stem for each in lessons()]))
         print(f"ok    {path.stem:<26} {time.perf_counter() - started:6.1f} s", flush=True)
     site()
     print(f"Written: {os.path.relpath(SITE / 'index.html')}" + (", and the notebooks themselves" if store else ""))

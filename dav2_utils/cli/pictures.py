@@ -11,7 +11,7 @@ import click
 
 from .. import texts
 from ..texts import printable
-from .options import emit, encoder_option, json_option, say
+from .options import emit, encoder_option, json_option, say, select_option
 
 MOST_PIXELS = 2**26  # of a picture; OpenCV itself takes sixteen times as many, and then 5 GB of memory
 
@@ -31,12 +31,14 @@ MOST_PIXELS = 2**26  # of a picture; OpenCV itself takes sixteen times as many, 
 @click.option(
     "--input-size", type=int, metavar="N", help="Shorter side that the network sees, in pixels. (518; tiny: 112)"
 )
+@select_option
 @click.option("--output", "-o", type=Path, help="Folder for the maps; default: beside each image.")
 @click.option("--force", is_flag=True, help="Overwrite maps that are there already.")
 @json_option
 def depth(
-    images: tuple[Path, ...], weights: str, encoder: str | None, max_depth: float | None, as_json: bool, **options: Any
-) -> int:
+    images: tuple[Path, ...], weights: str, encoder: str | None, max_depth: float | None, select: str | None,
+    as_json: bool, **options: Any
+) -> int:  # fmt: skip
     """Depth maps of pictures, to compute with and to look at.
 
     Beside each IMAGE, or each picture in FOLDER: STEM.depth.npy (float32, metres or relative) and STEM.depth.png
@@ -52,7 +54,7 @@ def depth(
             f"--output {folder}: expected the folder for the maps, whose names come from the images'"
         )
     pictures = pictures_at(images)
-    model = load_model(weights, encoder=encoder, max_depth=max_depth)
+    model = load_model(weights, encoder=encoder, max_depth=max_depth, select=select)
     results = write_depth_maps(model, pictures, **options)
     if as_json:
         emit({"files": results}, True)

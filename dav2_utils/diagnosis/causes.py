@@ -147,7 +147,8 @@ _ALL = (
     Cause("duplicate_names"),
     Cause("version_skew"),
     Cause("optimizer_mismatch"),
+    Cause("nan_weights"),
 )
 
-#: Every cause by its name: the first 20 must be recognised, of the other 12 silence is as good as the right name.
+#: Every cause by its name: the first 20 must be recognised, of the others silence is as good as the right name.
 CAUSES: dict[str, Cause] = {cause.name: cause for cause in _ALL}

@@ -5,63 +5,98 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..advice import advice, another, resume
 from ..encoders import ENCODERS, infer_encoder, table_for
 from ..errors import AmbiguousSets, CheckpointError, NotACheckpoint, NoWeights, PrefixError, TooMuch
+from ..families import Recognised, recognise
 from ..files.checkpoint import Checkpoint, inspect_file
 from ..files.checkpoint import select as choose
 from ..files.facts import believed
 from ..files.placeholders import extra
 from ..files.weightsets import WeightSet, find_sets
 from ..keys import Table, TensorInfo
-from ..wrappers import WRAPPERS, bare, rename_map, wrappers_in
+from ..wrappers import WRAPPERS, bare, exchange, rename_map, wrappers_in
+from ..writing.unusable import unusable
 from .causes import CauseFound
 from .difference import Leftovers, cause, causes_of, causes_without_target, droppable, transformers_encoder
 from .report import UNKNOWABLE, Diagnosis, Step
 
 
-def diagnose(source: Any, target: Any = None, select: str | None = None) -> Diagnosis:
+def diagnose(
+    source: Any, target: Any = None, select: str | None = None, rename: Mapping[str, str] | None = None
+) -> Diagnosis:
     """Why the weights in `source` do not load into `target`, all causes at once, and the steps that are certain.
 
     `source`: a path, a `Checkpoint`, a state dict (or a dictionary around one), a table or an `nn.Module`. `target`:
     an encoder's name, a module, a path or a table; without one the encoder is inferred, and where that fails the
-    verdict is `no target`. `select` names the set of weights where `source` holds several. Something that is no
-    checkpoint gets the verdict `unreadable`. Raises `CheckpointError` for a path that is not there, for several sets
-    and no `select`, and for a target that cannot be read.
+    verdict is `wrapped`, or `no target` where there is nothing to take off. `select` names the set of weights where
+    `source` holds several, or those to be joined (`encoder,decoder`). `rename`: runs of components to exchange first
+    (see `wrappers.exchange`). Something that is no checkpoint gets the verdict `unreadable`. Raises `CheckpointError`
+    for a path that is not there, for several sets and no `select`, for a renaming that is not one-to-one, and for a
+    target that cannot be read.
     """
     try:
         opened = _open(source)
         chosen = choose(opened, select)
     except (NotACheckpoint, NoWeights) as error:
         return _unreadable(source, error)
+    whole, parts = chosen, chosen.parts
+    counts: Counter[str] = Counter()
+    first = exchange(chosen.table, rename or {}, counts)
+    chosen = replace(chosen, table={new: chosen.table[old] for old, new in first.items()})
+    known = recognise(chosen.table)
     encoder = infer_encoder(chosen.table) or transformers_encoder(chosen.table)
-    goal, label = _target(target, encoder, chosen.table)
-    result = Diagnosis("no target", encoder, file=_path(source), target=label, format=opened.format)
-    result.path = chosen.path
+    goal, label = _target(target, None if another(known, chosen.table) else encoder, chosen.table)
+    result = Diagnosis("no target", encoder, file=_path(source), target=label, format=opened.format, known=known)
+    result.path, result.parts, result.facts = chosen.path, parts, opened.facts
     _container(result, opened, chosen)
-    try:
-        result.rename = rename_map(chosen.table, goal)
-    except PrefixError as error:
-        result.rename = {name: name for name in chosen.table}
-        result.causes.append(cause("duplicate_names", "", error.found, error.do))
-    _prefixes(result, chosen.table)
-    found = {new: chosen.table[old] for old, new in result.rename.items()}
-    if goal is None:
-        result.causes += causes_without_target(found)
-        if any(c.cause in _NEVER or (c.cause in _REFUSED and not c.repairable_by_renaming) for c in result.causes):
-            result.verdict = "not repairable"
-    else:
-        _compare(result, found, goal)
-        if infer_encoder(goal):
-            said = {"metric or relative": "depth", "max_depth": "max_depth"}
-            result.cannot_be_known = [what for what in UNKNOWABLE if said.get(what) not in believed(opened.facts)]
-    result._found = found
+    result.steps += [Step("rename", token=old, to=new, keys=counts[old]) for old, new in (rename or {}).items()]
+    result._found = _mapped(result, chosen.table, goal)
+    _judge(result, result._found, goal)
+    _unusable(result, opened, whole)
+    result.rename = {old: result.rename[new] for old, new in first.items() if new in result.rename}
     return result
 
 
-_NEVER = ("sharded_model", "flat_parameters")  # no model has such tensors, whatever the target
+def _mapped(result: Diagnosis, table: Table, goal: Table | None) -> Table:
+    """The table under its new names, with the steps that lead there."""
+    try:
+        result.rename = rename_map(table, goal)
+    except PrefixError as error:
+        result.rename = {name: name for name in table}
+        result.causes.append(cause("duplicate_names", "", error.found, error.do))
+    _prefixes(result, table)
+    return {new: table[old] for old, new in result.rename.items()}
+
+
+def _judge(result: Diagnosis, found: Table, goal: Table | None) -> None:
+    """The causes that the names and shapes show, and the verdict; what is not in them where it is one of ours."""
+    if goal is None:
+        result.causes += causes_without_target(found)
+        result.verdict = "wrapped" if result.steps else "no target"
+        return
+    _compare(result, found, goal)
+    if infer_encoder(goal):
+        said = {"metric or relative": "depth", "max_depth": "max_depth"}
+        result.cannot_be_known = [what for what in UNKNOWABLE if said.get(what) not in believed(result.facts)]
+
+
+def _unusable(result: Diagnosis, opened: Checkpoint, weights: WeightSet) -> None:
+    """What no renaming makes good, whatever the names: slices, and tensors without numbers in them."""
+    for found in unusable(opened, weights, result.verdict in ("loads", "repairable")):
+        result.causes = [one for one in result.causes if one.cause not in (found.cause, *found.instead)]
+        result.causes.append(cause(found.cause, found.detail, found.evidence, found.remedy))
+        result.verdict = "not repairable"
+    if any(c.cause in _NEVER or (c.cause in _REFUSED and not c.repairable_by_renaming) for c in result.causes):
+        result.verdict = "not repairable"
+
+
+_NEVER = ("sharded_model", "flat_parameters", "duplicate_names")  # no model has such tensors, whatever the target
 _REFUSED = ("refused_pickle", "whole_model")
 
 
@@ -153,6 +188,7 @@ def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None
     elif chosen.module:
         result.causes.append(cause("whole_model", chosen.module, strange, do, readable))
     elif opened.globals or opened.beyond:
+        do = " ".join(filter(None, (do, resume(opened.globals))))
         result.causes.append(cause("refused_pickle", ", ".join(opened.globals[:2]), strange, do, readable))
     if chosen.path:
         where = f"the tensors are inside {' > '.join(map(repr, chosen.path))}{others and ', beside ' + others}"
@@ -214,7 +250,13 @@ def _compare(result: Diagnosis, found: Table, target: Table) -> None:
     elif not any(found.cause in ("duplicate_names", "sharded_model") for found in result.causes):
         result.causes += causes_of(left)
     surplus = droppable(left)
-    if any(found.cause == "outer_module_prefix" for found in result.causes) and left.matched == len(target):
+    if result.known.family and left.unexpected and left.matched == len(target) and not _same(result.known, target):
+        result.causes = [found for found in result.causes if found.cause not in ("extra_head", "bookkeeping_buffers")]
+        named = " / ".join(result.known.family)
+        result.causes.append(cause("different_model", named, f"{result.known}; {left.counts()}",
+                                   " ".join(advice(result.known))))  # fmt: skip
+        surplus = []
+    elif any(found.cause == "outer_module_prefix" for found in result.causes) and left.matched == len(target):
         surplus = left.unexpected  # what the larger model around this one had besides
         result.causes = [found for found in result.causes if found.cause != "extra_head"]
     if surplus:
@@ -231,6 +273,11 @@ def _compare(result: Diagnosis, found: Table, target: Table) -> None:
     as_it_is = not result.steps and all(old == new for old, new in result.rename.items())
     result.verdict = "not repairable" if not complete else "loads" if as_it_is else "repairable"
     result._target = target
+
+
+def _same(known: Recognised, target: Table) -> bool:
+    """Whether the target is of the file's own family."""
+    return known.family == recognise(target).family
 
 
 _PART_OF = re.compile(r"-0*(\d{1,5})-of-0*(\d{1,5})\.\w+$")

@@ -18,7 +18,7 @@ from .causes import CAUSES, CauseFound
 from .message import Message, parse
 from .names import RELATIONS, Lists, Reading
 from .parts import AFTER, BEFORE
-from .report import markup
+from .report import markup, target_line
 from .signs import find_sign
 from .sizes import by_sizes
 
@@ -53,25 +53,32 @@ class Explanation:
         """With two readings, what would tell them apart; otherwise empty."""
         return _APART.get(frozenset(found.cause for found in self.causes), _LOOK) if len(self.causes) > 1 else ""
 
+    @property
+    def names_differ(self) -> bool:
+        """Whether a file's own names and a model's would say more than this text."""
+        return any(CAUSES[found.cause].repairable and not found.repairable_by_renaming for found in self.causes)
+
     def to_dict(self) -> dict[str, Any]:
         causes = [found.to_dict() | {"code": CAUSES[found.cause].code} for found in self.causes]
         return {"causes": causes} | ({"apart": self.apart} if self.apart else {})
 
     def __str__(self) -> str:
         if not self.causes:
-            return NOT_KNOWN
+            return f"{NOT_KNOWN} {target_line(None)}"
         lines = [] if len(self.causes) == 1 else ["The text allows two readings, the likelier one first."]
         for number, found in enumerate(self.causes, 1):
             lines += ["", f"{number}. " * (len(self.causes) > 1) + f"{found.title} ({found.cause})", *_rows(found)]
         if self.apart:
             lines += ["", f"To tell them apart: {self.apart}."]
+        if self.names_differ:
+            lines += ["", target_line(None)]
         return "\n".join(lines).strip()
 
     __repr__ = __str__  # what a notebook keeps as text
 
     def _repr_html_(self) -> str:
         if not self.causes:
-            return f"<div><p>? {markup(NOT_KNOWN)}</p></div>"
+            return f"<div><p>? {markup(NOT_KNOWN)} {markup(target_line(None))}</p></div>"
         items = "".join(
             f"<li><b>{markup(found.title)}</b> <code>{found.cause}</code><br>"
             + "<br>".join(_LINK.sub(r'more: <a href="\1">\1</a>', markup(" ".join(r.split()))) for r in _rows(found))
@@ -79,6 +86,7 @@ class Explanation:
             for found in self.causes
         )
         apart = f"<p>To tell them apart: {markup(self.apart)}.</p>" if self.apart else ""
+        apart += f"<p>{markup(target_line(None))}</p>" if self.names_differ else ""
         return f'<div role="note" aria-label="Why the weights did not load"><ol>{items}</ol>{apart}</div>'
 
 

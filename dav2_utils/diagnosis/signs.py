@@ -10,6 +10,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from ..advice import resume
+from ..texts import say
+from .causes import CAUSES
 from .words import words
 
 
@@ -186,6 +189,7 @@ def find_sign(squeezed: str) -> Found | None:
     return None
 
 
+_TAG = re.compile(r"restoredatalocationof[\w.]{1,80}\(taggedwith([\w:]{1,40})\)")
 _SLICES = "tensors of which each process holds a slice"
 
 
@@ -199,7 +203,8 @@ def _refused(squeezed: str, lower: str) -> Found | None:
         model = next((name for name in refused if _MODEL_PATH.search(name) and not _DATA_PATH.search(name)), None)
         if model:
             return Found("whole_model", f"a pickled {model.rpartition('.')[2]}", f"safe loading refused {names}")
-        return Found("refused_pickle", f"refused: {names}", f"safe loading refused {names}")
+        more = " ".join(filter(None, (CAUSES["refused_pickle"].remedy, resume(refused))))
+        return Found("refused_pickle", f"refused: {names}", f"safe loading refused {names}", remedy=more)
     if "toloaddtensors" in lower:
         return Found("sharded_model", _SLICES, "the words 'to load DTensors'")
     if "unsupportedoperand" not in lower and ("weightsunpickler" in lower or "weightsonlyloadfailed" in lower):
@@ -210,6 +215,9 @@ def _refused(squeezed: str, lower: str) -> Found | None:
 
 
 def _plain(_squeezed: str, lower: str) -> Found | None:
+    if (tag := _TAG.search(_squeezed)) and not re.fullmatch(r"(cuda|xpu|hpu)(:\d+)?|mps|meta", tag[1]):
+        detail = "map_location is no device that torch knows"
+        return Found("cuda_device", detail, f"tagged with {tag[1]}", remedy=say("map_location", tag=repr(tag[1])))
     for sign, phrases in _SQUEEZED:
         if all(phrase in lower for phrase in phrases):
             return Found(sign.cause, sign.detail, f"the words {sign.phrases[-1]!r}", sign.other, sign.remedy)

@@ -21,9 +21,9 @@ from ..diagnosis.report import Diagnosis
 from ..encoders import ENCODERS, check_max_depth
 from ..errors import CheckpointError, DoesNotFit
 from ..files.checkpoint import Checkpoint, inspect_file
-from ..files.facts import believed
+from ..files.facts import Fact, believed, no_range
 from ..repair.outcome import Repair
-from ..repair.reading import read_set
+from ..repair.reading import read_parts
 from ..repair.stripping import StateDict, renamed
 from ..repair.writing import fingerprint, identical
 from ..texts import printable, say
@@ -36,16 +36,17 @@ def load_model(
 ) -> DepthAnythingV2:  # fmt: skip
     """A `DepthAnythingV2` in eval mode with the weights in `path`, mended on the way in, whatever wraps them.
 
-    `path`: a file, the name of official weights (`vits`, `vitl-metric-indoor`, ... see `hub.OFFICIAL`), or `tiny`, the
-    weights that come with this package (rooms to 20 m). `encoder` is inferred from the shapes, and `max_depth` (metres,
-    for a metric model) taken from the facts saved with the weights, unless given. `dtype`: of the parameters,
-    float32 without one. The weights are read into memory of their own, once, so the file may be overwritten, moved or
-    deleted afterwards. With `mmap` they stay in the file instead, as long as the model lives on the CPU in the file's
-    own dtype: no checksum is looked at, and whoever writes to the file changes the model or ends the process (SIGBUS).
+    `path`: a file, the name of official weights (`vits`, `vitl-metric-indoor`, ... see `hub.OFFICIAL`), or `tiny`,
+    the weights that come with this package (rooms to 20 m). `encoder` is inferred from the shapes, and `max_depth`
+    (metres, for a metric model) taken from what is known of the file (see `files.facts`), unless given. `dtype`: of
+    the parameters, float32 without one. The weights are read into memory of their own, once, so the file may be
+    overwritten, moved or deleted afterwards. With `mmap` they stay in the file instead, as long as the model lives on
+    the CPU in the file's own dtype: no checksum is looked at, and whoever writes to the file changes the model or
+    ends the process (SIGBUS).
 
     Nothing is loaded in part: raises `DoesNotFit` when anything is missing, unexpected or of another shape, and
-    `CheckpointError` when the file cannot be read or `max_depth` is no range. Warns when the facts in the file speak
-    against the arguments, and when nothing was ever trained into the weights.
+    `CheckpointError` when the file cannot be read or `max_depth` is no range. Warns when what is known of the file
+    speaks against the arguments, when it is metric and its range is nowhere, and when nothing was ever trained into it.
     """
     check_max_depth(max_depth)
     file, official_depth = _official(path)
@@ -58,7 +59,7 @@ def load_model(
             do="Run dav2 inspect on it; for another model there is load_into(model, path)",
         )
     depth = max_depth if max_depth is not None else facts.get("max_depth", official_depth)
-    _warn(facts, found.encoder, depth)
+    _warn(opened.facts, found.encoder, depth)
     state = _state(found, opened, mmap)
     if _untrained(state):
         warnings.warn(say("doubts.untrained"), DepthWarning, stacklevel=2)
@@ -102,14 +103,15 @@ def _state(found: Diagnosis, opened: Checkpoint, mmap: bool) -> StateDict:
     """The tensors that `found` speaks of, under their new names. Raises `DoesNotFit` unless they fit completely."""
     if found.verdict not in ("loads", "repairable") or not found.matched:
         raise DoesNotFit(found)
-    return renamed(read_set(opened, found.path, mmap), found.rename)
+    return renamed(read_parts(opened, found.parts, mmap), found.rename)
 
 
-def _warn(facts: Mapping[str, Any], encoder: str | None, max_depth: float | None) -> None:
+def _warn(found: Mapping[str, Fact], encoder: str | None, max_depth: float | None) -> None:
     """Say so when what was written down with the weights does not fit how they are about to be used."""
+    facts = believed(found)
     if facts.get("depth") == "metric" and "max_depth" not in facts:
         if max_depth is None:
-            warnings.warn(say("doubts.range"), DepthWarning, stacklevel=3)
+            warnings.warn(no_range(found), DepthWarning, stacklevel=3)
     elif "depth" in facts:
         trained = _kind(facts.get("max_depth") if facts["depth"] == "metric" else None)
         if trained != _kind(max_depth):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_the_whole_way_in_real_processes(latest: Path) -> None:
     assert next(iter(torch.load(target, weights_only=True))) == "pretrained.cls_token"
     assert dav2("diagnose", target).returncode == 0
     again = dav2("fix", latest)
-    assert again.returncode == 1 and "latest.fixed.pth" in again.stdout + again.stderr
+    assert again.returncode == 0 and "already fixed" in again.stdout and "latest.fixed.pth" in again.stdout
     assert dav2("fix", latest, "--force").returncode == 0
 
 
@@ -245,6 +246,20 @@ def test_json_is_json_on_a_terminal_that_shows_no_such_character(tmp_path: Path)
         done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"})
         found = json.loads(done.stdout.decode("cp1252"))
         assert "\U0001f600" in found.get("file", "") + found.get("error", {}).get("message", "")
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "cp1252"])
+def test_our_signs_are_spelt_where_the_terminal_has_none(latest: Path, encoding: str) -> None:
+    command = [sys.executable, "-m", "dav2_utils.cli", "fix", str(latest), str(latest.with_name("none.pth"))]
+    latest.with_name("none.pth").write_bytes(b"")
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert re.findall(r"^\S+ (?=fixed:|failed:)", done.stdout.decode(encoding), re.M) == ["+ ", "x "], done
+
+
+def test_what_to_give_is_said_where_it_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "tiny, vits, ... Example: dav2 depth room.jpg" in for_people(capsys, "depth", "a.jpg")[2]
+    assert "Example: dav2 inspect latest.pth" in for_people(capsys, "inspect")[2]
+    assert (for_people(capsys)[1] + for_people(capsys)[2]).startswith("Usage: dav2")
 
 
 def for_people(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]:

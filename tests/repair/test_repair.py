@@ -290,7 +290,9 @@ def test_a_second_time(training_file: Path) -> None:
     fixed = Path(str(fix_file(training_file).target))
     stamp = fixed.stat().st_mtime_ns
     again = fix_file(training_file)
-    assert again.status == "refused" and "--force" in str(again.reason) and fixed.stat().st_mtime_ns == stamp
+    assert again.status == "already fixed" and fixed.stat().st_mtime_ns == stamp
+    ranged = fix_file(training_file, max_depth=20)
+    assert ranged.status == "refused" and "--force" in str(ranged.reason), "the range is nowhere yet"
     assert fix_file(training_file, force=True).status == "fixed"
     assert fix_file(fixed, against=fixed).status == "already clean"
     assert fix_file(training_file, output=training_file, force=True).status == "refused"
@@ -456,10 +458,10 @@ def test_a_folder_that_is_a_checkpoint_itself_is_not_passed_over(tmp_path: Path)
 
 def test_without_a_model_no_more_is_claimed_than_was_looked_at(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
-    for state, status in ((net().state_dict(), "already clean"), (nn.DataParallel(net()).state_dict(), "would fix")):
+    for state, status in ((net().state_dict(), "not compared"), (nn.DataParallel(net()).state_dict(), "would fix")):
         torch.save(state, path)
         done = fix_file(path, dry_run=True)
-        assert done.status == status and "Not compared with a model" in str(done)
+        assert done.status == status and "not compared with a model" in str(done)
         assert fix_file(path, against=path).reason is None
     assert "net.fixed.pth" in str(done), "and the target is still said"
 
@@ -482,7 +484,7 @@ def test_one_of_two_models_in_one_dictionary(tmp_path: Path, tiny_model: DepthAn
     torch.save({f"{who}.{n}": t for who, s in (("student", student), ("teacher", teacher)) for n, t in s.items()}, path)
     assert "--select teacher" in str(fix_file(path).reason)
     assert fix_file(path, select="teacher").status == "fixed"
-    assert same(torch.load(tmp_path / "mean_teacher.fixed.pth", weights_only=True), teacher)
+    assert same(torch.load(tmp_path / "mean_teacher.teacher.fixed.pth", weights_only=True), teacher)
     assert same(load_model(path, select="student").state_dict(), student)
 
 
@@ -535,7 +537,9 @@ def test_random_damage_gives_a_result_or_a_reason(
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     done = fix_file(path)
-    assert done.status in ("fixed", "already clean", "refused", "failed") and path.read_bytes() == content
+    assert (
+        done.status in ("fixed", "already clean", "not compared", "refused", "failed") and path.read_bytes() == content
+    )
     left = set(files(path))
     assert left <= (
         {"x.pth", "x.fixed.pth", "x.fixed.pth.json", "x.fixed.safetensors"} if done.identical else {"x.pth"}
@@ -612,7 +616,7 @@ def test_a_folder_of_runs(training_file: Path, tmp_path: Path, capsys: pytest.Ca
     beside = fix_many([runs / "a", runs / "b"])
     assert (runs / "b" / "c" / "latest.fixed.pth").exists() and len(beside) == 3
     single = fix_many([training_file, runs / "a" / "latest.pth"], output=tmp_path / "both", format="safetensors")
-    assert [one.status for one in single] == ["fixed", "refused"] and "there already" in str(single[1].reason)
+    assert [one.status for one in single] == ["fixed", "already fixed"], "the same weights"
     assert [path.name for path in (tmp_path / "both").iterdir()] == ["latest.safetensors"], "two of one name"
     with pytest.raises(CheckpointError) as error:
         fix_many([runs, tmp_path / "nowhere"])
@@ -871,3 +875,12 @@ def test_too_little_room_is_said_before_anything_is_written(
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: usage)
     done = fix_file(training_file)
     assert done.status == "failed" and "10 bytes left" in str(done.reason) and files(training_file) == ["latest.pth"]
+
+
+def test_in_a_notebook_the_progress_is_not_painted_red(
+    latest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    fix_many([latest, latest.with_name("latest.pth")], dry_run=True)
+    said = capsys.readouterr()
+    assert "2/2" in said.out and not said.err
