@@ -27,7 +27,7 @@ WINGS = {
     "depth": "opencv scores dinov2 doubts model hub pictures",
     "weights": "loading saving",
     "training": "raycast scenes data loop",
-    "classroom": "setup copies plots judges exercises progress clinic views widgets",
+    "classroom": "setup copies plots drawings judges exercises progress clinic views widgets",
     "doors": "notebook finetune cli.options cli.files cli.pictures cli.lessons cli.command",
 }
 LIGHT = ("ground", "files", "writing", "diagnosis", "repair")
