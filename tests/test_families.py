@@ -271,8 +271,8 @@ def test_every_family_says_who_loads_it() -> None:
 
 def test_what_is_said_of_the_ones_that_mislead() -> None:
     assert any("strict=False" in line for line in advice(recognise(table("prompt_depth_anything_vits"))))
-    stereo = advice(recognise(table("foundation_stereo_vitl")))
-    assert any("--select feature.dino.depth_anything`" in line for line in stereo)
+    stereo = advice(recognise(table("foundation_stereo_vitl")), "vitl")
+    assert any("--select feature.dino.depth_anything --encoder vitl`" in line for line in stereo)
     assert not any("--select" in line for line in advice(recognise(table("zoedepth_n")))), "no Depth Anything"
     wrapped = recognise({f"net.depth.{name}": info for name, info in VITS.items()} | {"fnet.weight": TensorInfo((1,))})
     assert ["--select net.depth`" in line for line in advice(wrapped)] == [True], "in a network that nobody knows"
