@@ -225,8 +225,8 @@ def _paths(wish: _Wish) -> list[Path]:
 def _uncompared(diagnosis: Diagnosis, steps: bool) -> str:
     """What the status does not vouch for, and how one gets a model to compare with."""
     more = [f"{found.title}: {found.evidence}." for found in diagnosis.causes if not found.repairable_by_renaming]
-    if diagnosis.known.family:
-        more.append(say("report.family", family=str(diagnosis.known)))
+    if diagnosis.family:
+        more.append(say("report.family", family=diagnosis.family))
     words = say("fix.unwrapped" if steps else "fix.nothing"), *more, target_line(diagnosis.file)
     return " ".join(words)
 
