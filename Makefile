@@ -12,6 +12,7 @@ endif
 comma := ,
 PINS := tests/pins.txt
 .DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE # the suite starts hundreds of processes, and each would compile the package anew
 .PHONY: help lab fresh test test-elsewhere test-floors check stub pyz lessons lessons-update reports-update bench clean
 
 help:  ## what can be made

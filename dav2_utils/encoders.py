@@ -33,6 +33,12 @@ class Encoder:
     layers: tuple[int, int, int, int]  # the blocks whose output the head takes
     swiglu: bool = False  # vitg's feed-forward: mlp.w12 and mlp.w3 in place of mlp.fc1 and mlp.fc2
     image_size: int = 518  # pixels; the grid that the position table was made for
+    only_size: int | None = None  # pixels; the shorter side in all of its training, when it copes with no other
+
+    @property
+    def input_size(self) -> int:
+        """The shorter side, in pixels, at which the network sees a picture unless told otherwise."""
+        return self.only_size or 518
 
     @property
     def hidden(self) -> int:
@@ -47,7 +53,7 @@ ENCODERS: dict[str, Encoder] = {
         Encoder("vitb", 768, 12, 12, 128, (96, 192, 384, 768), (2, 5, 8, 11)),
         Encoder("vitl", 1024, 24, 16, 256, (256, 512, 1024, 1024), (4, 11, 17, 23)),
         Encoder("vitg", 1536, 40, 24, 384, (1536, 1536, 1536, 1536), (9, 19, 29, 39), swiglu=True),
-        Encoder("tiny", 160, 8, 5, 32, (32, 48, 96, 128), (1, 3, 5, 7), image_size=154),
+        Encoder("tiny", 160, 8, 5, 32, (32, 48, 96, 128), (1, 3, 5, 7), image_size=154, only_size=112),
     )
 }
 

@@ -13,11 +13,16 @@ class NotAttempted(Exception):
 
 
 def _plain(answer: Any) -> Any:
-    """An answer as it is meant: text without spaces around it, a number written as text, a list for a pair."""
+    """An answer as it is meant: text without spaces or quotes around it, a plain word in small letters, a number or
+    a pair written as text, a list for a pair."""
+    if isinstance(answer, str) and "," in answer:
+        answer = answer.strip().strip("()[]").split(",")
     if isinstance(answer, str):
-        answer = answer.strip()
-        return int(answer) if answer.isdecimal() and str(int(answer)) == answer else answer
-    return tuple(answer) if isinstance(answer, list) else answer
+        answer = answer.strip().strip("'\"")
+        if answer.isdecimal() and str(int(answer)) == answer:
+            return int(answer)
+        return answer.lower() if answer.isalnum() else answer
+    return tuple(map(_plain, answer)) if isinstance(answer, list | tuple) else answer
 
 
 def equals(right: Any, nudges: dict[Any, str], otherwise: str, also: tuple[Any, ...] = ()) -> Judge:

@@ -62,7 +62,8 @@ def _with_progress(jobs: list[tuple[Path, Path | None]]) -> Iterator[tuple[Path,
             print(f"{number} of {len(jobs)}: {printable(job[0].name, 60)}", file=sys.stderr)
             yield job
         return
-    bar = tqdm(jobs, unit="file", file=sys.stderr, disable=len(jobs) < 2)
+    to = sys.stdout if "ipykernel" in sys.modules else sys.stderr  # which a notebook paints red
+    bar = tqdm(jobs, unit="file", file=to, disable=len(jobs) < 2)
     for job in bar:
         bar.set_postfix_str(printable(job[0].name, 30))
         yield job

@@ -16,8 +16,8 @@ from ..encoders import check_max_depth
 from ..errors import AlreadyThere, CheckpointError, MissingPackage, NotACheckpoint, PathError, SourceChanged, WriteError
 from ..files.checkpoint import Checkpoint, inspect_file
 from ..files.facts import believed, facts_path, is_ours, no_range
-from ..files.unreadable import SUFFIXES
-from ..texts import say
+from ..files.unreadable import OTHER_FORMATS, SUFFIXES
+from ..texts import printable, say
 from ..wrappers import check_rename
 from ..writing.disk import require_space
 from ..writing.replacing import Place, Seen, replacing_all, write_text
@@ -108,6 +108,9 @@ def _check(in_place: bool, output: Any, format: str | None, keep: bool, encoder:
         if wrong:
             raise CheckpointError(text, do="Give one of them" if "both" in text or "two" in text else "", kind="usage")
     check_max_depth(depth)
+    if output and Path(output).suffix.lower() in OTHER_FORMATS and not Path(output).is_dir():
+        raise CheckpointError(f"The name {printable(Path(output).name)} asks for another format than there is here",
+                              ".pth or .safetensors", "Give the file such a name", kind="usage")  # fmt: skip
 
 
 def _place(

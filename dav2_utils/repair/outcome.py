@@ -46,7 +46,7 @@ class Repair:
         lines += [f"  {'; '.join(map(str, self.steps))}"] if self.steps else []
         if self.identical:
             lines.append(
-                f"  {self.tensors} tensors, {human(self.bytes)}, every byte as in the source; {self.fingerprint}"
+                f"  {self.tensors} tensors, {human(self.bytes)}, every byte as in the source; {self.fingerprint:.19}..."
             )
         lines += [f"  the old file is now {self.backup}"] if self.backup else []
         lines += [f"  what was in {self.facts} is now in {self.facts_backup}"] if self.facts_backup else []

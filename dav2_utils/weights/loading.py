@@ -14,18 +14,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..depth.doubts import DepthWarning
 from ..depth.model import DepthAnythingV2
 from ..diagnosis.diagnose import diagnose
 from ..diagnosis.report import Diagnosis
 from ..encoders import ENCODERS, check_max_depth
 from ..errors import CheckpointError, DoesNotFit
 from ..files.checkpoint import Checkpoint, inspect_file
-from ..files.facts import believed, no_range
+from ..files.facts import Fact, believed, no_range
 from ..repair.outcome import Repair
 from ..repair.reading import read_parts
 from ..repair.stripping import StateDict, renamed
 from ..repair.writing import fingerprint, identical
-from ..texts import printable
+from ..texts import printable, say
 
 
 def load_model(
@@ -45,7 +46,7 @@ def load_model(
 
     Nothing is loaded in part: raises `DoesNotFit` when anything is missing, unexpected or of another shape, and
     `CheckpointError` when the file cannot be read or `max_depth` is no range. Warns when what is known of the file
-    speaks against the arguments, and when it is metric and its range is nowhere.
+    speaks against the arguments, when it is metric and its range is nowhere, and when nothing was ever trained into it.
     """
     check_max_depth(max_depth)
     file, official_depth = _official(path)
@@ -58,10 +59,10 @@ def load_model(
             do="Run dav2 inspect on it; for another model there is load_into(model, path)",
         )
     depth = max_depth if max_depth is not None else facts.get("max_depth", official_depth)
-    _warn(facts, found.encoder, depth)
-    if depth is None and facts.get("depth") == "metric":
-        warnings.warn(no_range(opened.facts), stacklevel=2)
+    _warn(opened.facts, found.encoder, depth)
     state = _state(found, opened, mmap)
+    if _untrained(state):
+        warnings.warn(say("doubts.untrained"), DepthWarning, stacklevel=2)
     model = _without_weights(found.target or "", state, depth)
     kind = dtype or torch.float32
     state.update({name: tensor.to(kind) for name, tensor in state.items() if tensor.is_floating_point()})
@@ -78,6 +79,12 @@ def _without_weights(encoder: str, state: StateDict, max_depth: float | None) ->
             use_clstoken=any(".readout_projects." in name for name in state),
             max_depth=max_depth,
         )
+
+
+def _untrained(state: StateDict) -> bool:
+    """Whether every LayerNorm is as torch makes it, all ones and all zeros, which no training leaves as they are."""
+    norms = [tensor for name, tensor in state.items() if ".norm" in name]
+    return bool(norms) and all(bool((tensor == tensor.flatten()[0]).all()) for tensor in norms)
 
 
 def _official(path: str | os.PathLike[str]) -> tuple[Path, float | None]:
@@ -99,9 +106,13 @@ def _state(found: Diagnosis, opened: Checkpoint, mmap: bool) -> StateDict:
     return renamed(read_parts(opened, found.parts, mmap), found.rename)
 
 
-def _warn(facts: Mapping[str, Any], encoder: str | None, max_depth: float | None) -> None:
+def _warn(found: Mapping[str, Fact], encoder: str | None, max_depth: float | None) -> None:
     """Say so when what was written down with the weights does not fit how they are about to be used."""
-    if "depth" in facts and not (facts["depth"] == "metric" and "max_depth" not in facts):
+    facts = believed(found)
+    if facts.get("depth") == "metric" and "max_depth" not in facts:
+        if max_depth is None:
+            warnings.warn(no_range(found), DepthWarning, stacklevel=3)
+    elif "depth" in facts:
         trained = _kind(facts.get("max_depth") if facts["depth"] == "metric" else None)
         if trained != _kind(max_depth):
             warnings.warn(f"trained as {trained}; loading as {_kind(max_depth)}", stacklevel=3)

@@ -342,10 +342,11 @@ def test_every_call_and_word_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert [problem.split()[-1] for problem in lesson_words.unexplained(ALL)] == ["use"]
     nb = lesson_runs.read(ALL[2])
     without(nb, "`HashStore`")
-    spoil(nb, "families", source="import torch\ntorch.rot90(x)")
+    spoil(nb, "families", source="import torch\ntorch.rot90(x, dims=2)")
     lesson_runs.write(nb, tmp_path / ALL[2].name)
     problems = lesson_words.unexplained([*ALL[:2], tmp_path / ALL[2].name])
     assert any("calls rot90" in problem for problem in problems) and any("calls HashStore" in p for p in problems)
+    assert any("calls dims" in problem for problem in problems), "what is given by name is seen, too"
 
 
 def test_lessons_run_in_an_old_locale_too() -> None:
@@ -407,13 +408,17 @@ def test_the_first_cell_installs_on_colab_and_does_nothing_at_home(
 def test_pages_need_nothing_from_elsewhere(tmp_path: Path) -> None:
     path = lessons.NOTEBOOKS / "04_see_the_depth.ipynb"
     nb = lesson_runs.read(path)
-    lesson_pages.export(nb, tmp_path / "04.html")
+    names = ["03_strip_the_prefix", "04_see_the_depth", "scratch"]
+    lesson_pages.export(nb, tmp_path / "04.html", lesson_pages.ways(names[1], names))
     html = (tmp_path / "04.html").read_text(encoding="utf-8")
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=.?https?:", html)
     pictures = re.findall(r"<img[^>]*>", html)
     assert len(pictures) >= 6 and all(re.search(r'alt="[^"]{20,}"', picture) for picture in pictures)
     assert 'href="05_save_it_right.html"' in html and "<details>" in html
-    assert "04_see_the_depth.html" in lesson_pages.index([(path, nb)])
+    assert html.count('href="03_strip_the_prefix.html">\u2190 Strip the prefix') == 2, "above and below"
+    assert html.count('href="scratch.html">Scratch \u2192') == 2
+    index = lesson_pages.index([(path, nb)])
+    assert "04_see_the_depth.html" in index and "noise against depth, relative and metric" in index
 
 
 def test_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

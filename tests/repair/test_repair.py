@@ -776,12 +776,14 @@ def test_check_loaded() -> None:
 
 
 @pytest.fixture(scope="module")
-def hurt(tmp_path_factory: pytest.TempPathFactory, latest_original: Path) -> tuple[dict[str, Any], Path]:
+def hurt(tmp_path_factory: pytest.TempPathFactory, tiny_model: nn.Module) -> tuple[dict[str, Any], Path]:
+    """How each case ended, and where; the file is as training saves it, without the optimizer's 366 tensors."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
     where = tmp_path_factory.mktemp("hurt")
-    script = Path(__file__).parents[1] / "hurt.py"
-    done = subprocess.run([sys.executable, script, latest_original, where], capture_output=True, text=True, timeout=300)
+    torch.save({"model": nn.DataParallel(tiny_model).state_dict(), "epoch": 39}, where / "original")
+    command = [sys.executable, Path(__file__).parents[1] / "hurt.py", where / "original", where]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), where
 
@@ -792,9 +794,9 @@ def check_whole(path: Path, original: bytes, name: str) -> None:
         assert next(iter(torch.load(path, weights_only=True))) == "pretrained.cls_token", name
 
 
-def test_killed_at_each_step_of_a_write(hurt: tuple[dict[str, Any], Path], latest_original: Path) -> None:
+def test_killed_at_each_step_of_a_write(hurt: tuple[dict[str, Any], Path]) -> None:
     found, where = hurt
-    original, reached = latest_original.read_bytes(), 0
+    original, reached = (where / "original").read_bytes(), 0
     for name, ended in found.items():
         if not name.endswith((" True", " False")):
             continue
@@ -823,14 +825,14 @@ def test_killed_at_each_step_of_a_write(hurt: tuple[dict[str, Any], Path], lates
     assert reached == 25
 
 
-def test_a_full_disk(hurt: tuple[dict[str, Any], Path], latest_original: Path) -> None:
+def test_a_full_disk(hurt: tuple[dict[str, Any], Path]) -> None:
     found, where = hurt
     for size in (0, 5_000, 1_000_000):
         done = found[f"full {size}"]["said"]
         assert done["status"] == "failed" and "free space" in done["reason"], done
         folder = where / f"full_{size}"
         assert [path.name for path in folder.iterdir()] == ["latest.pth"]
-        assert (folder / "latest.pth").read_bytes() == latest_original.read_bytes()
+        assert (folder / "latest.pth").read_bytes() == (where / "original").read_bytes()
 
 
 def test_a_folder_without_permission(hurt: tuple[dict[str, Any], Path]) -> None:
@@ -845,13 +847,13 @@ def test_a_source_that_nobody_may_write_to(hurt: tuple[dict[str, Any], Path]) ->
     assert (done["said"]["status"], done["mode"]) == ("fixed", 0o444), done["said"]["reason"]
 
 
-def test_four_repairs_of_one_file_in_place(hurt: tuple[dict[str, Any], Path], latest_original: Path) -> None:
+def test_four_repairs_of_one_file_in_place(hurt: tuple[dict[str, Any], Path]) -> None:
     found, where = hurt
     folder = where / "one_target"
     states = sorted(one["status"] for one in found["one target"])
     assert set(states) <= {"fixed", "already clean", "refused"} and "fixed" in states
     kept = [path.read_bytes() for path in folder.glob("latest.pth.bak*")]
-    assert kept.count(latest_original.read_bytes()) == 1 == len(kept)
+    assert kept.count((where / "original").read_bytes()) == 1 == len(kept)
     check_whole(folder / "latest.pth", b"", "in place")
     assert sorted(path.name for path in folder.iterdir()) == ["latest.pth", "latest.pth.bak", "latest.pth.json"]
 
@@ -873,3 +875,12 @@ def test_too_little_room_is_said_before_anything_is_written(
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: usage)
     done = fix_file(training_file)
     assert done.status == "failed" and "10 bytes left" in str(done.reason) and files(training_file) == ["latest.pth"]
+
+
+def test_in_a_notebook_the_progress_is_not_painted_red(
+    latest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    fix_many([latest, latest.with_name("latest.pth")], dry_run=True)
+    said = capsys.readouterr()
+    assert "2/2" in said.out and not said.err
