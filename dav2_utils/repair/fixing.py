@@ -163,7 +163,8 @@ def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
         return done
     done.target = str(wish.target)
     if not wish.force and not wish.in_place and (digest := _written_already(opened, diagnosis, wish)):
-        return replace(done, status="already fixed", fingerprint=digest)
+        size = wish.target.stat().st_size
+        return replace(done, status="already fixed", fingerprint=digest, identical=True, bytes=size)
     _may_write(opened.file, wish)
     if wish.dry_run:
         return replace(done, status="would fix")

@@ -1,4 +1,4 @@
-"""Every status and exit code of the command: one table, walked through in this process, and by `dav2.pyz` in another."""
+"""Every status and exit code of the command: one table, walked through here, and by `dav2.pyz` in another process."""
 
 from __future__ import annotations
 
