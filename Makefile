@@ -53,6 +53,8 @@ $(BIN)/pip$(EXE):
 	@touch $@
 
 # The floors, and the pins for what has none. Their wheels end with Python 3.12.
+SHARED := import pathlib, sysconfig; own = pathlib.Path(sysconfig.get_path("purelib")); \
+  (own / "shared.pth").write_text(str(own).replace(".venv-floors", ".venv"))
 .venv-floors/test.stamp: BIN := $(subst .venv,.venv-floors,$(BIN))
 .venv-floors/test.stamp: PINS := .venv-floors/constraints.txt
 .venv-floors/test.stamp: pyproject.toml tests/floors.txt $(PINS)
@@ -61,6 +63,7 @@ $(BIN)/pip$(EXE):
 	@echo "Setting up .venv-floors with the oldest versions that pyproject.toml allows (once)"
 	$(HINT)
 	@$(PYTHON) -m venv .venv-floors
+	@$(BIN)/python -c '$(SHARED)' # what has no floor is taken from .venv; with another Python, there is nothing to take
 	@awk -F== 'NR == FNR { floor[$$1] } NR == FNR || !($$1 in floor)' tests/floors.txt tests/pins.txt > $(PINS)
 	$(call INSTALL,'.[lessons$(comma)test]')
 	@touch $@
@@ -94,7 +97,7 @@ test-elsewhere: .venv/test.stamp  ## whatever depends on the processor, as if on
 	$(BIN)/python tests/elsewhere.py $(ARGS)
 
 # Without a browser: ipywidgets 7 in JupyterLab 4 is nobody's; its people are in Colab, which has a page of its own.
-test-floors: .venv-floors/test.stamp  ## the suite under the oldest versions that pyproject.toml allows (.venv-floors)
+test-floors: .venv/test.stamp .venv-floors/test.stamp  ## the suite under the oldest versions that pyproject.toml allows (.venv-floors)
 	$(subst .venv,.venv-floors,$(BIN))/python -m pytest -n 2 --dist loadgroup -m 'not browser' $(ARGS)
 
 check: .venv/test.stamp  ## style, types, the structure of the lessons, the order of the rooms

@@ -83,6 +83,11 @@ class Diagnosis:
         return self._found
 
     @property
+    def family(self) -> str:
+        """Which model it is, in words; empty where it is none that is known."""
+        return str(self.known._replace(contains=None))
+
+    @property
     def loads(self) -> bool:
         return self.verdict == "loads"
 
@@ -122,8 +127,8 @@ class Diagnosis:
 
     def _known(self) -> list[str]:
         """What the file is, what is known of it, and what to run next where something is to be chosen."""
-        lines = [say("report.family", family=said)] if (said := str(self.known)) else []
-        lines += advice(self.known, taken=self.verdict in ("loads", "repairable"))
+        lines = [say("report.family", family=self.family)] if self.family else []
+        lines += advice(self.known, self.encoder, self.verdict in ("loads", "repairable"))
         if self.facts:
             known = ", ".join(f"{name}: {fact}" for name, fact in list(self.facts.items())[:12])
             lines.append(say("report.facts", facts=known))
