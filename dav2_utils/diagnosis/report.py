@@ -104,6 +104,7 @@ class Diagnosis:
             | {name: getattr(self, name) for name in rest}
             | self.known.to_dict()
             | {"facts": {name: fact.to_dict() for name, fact in self.facts.items()}}
+            | ({"renaming": self.renaming} if self.renaming else {})
         )
 
     def __str__(self) -> str:
@@ -193,7 +194,10 @@ def target_line(file: str | None) -> str:
 
 def _option(target: str | None) -> str:
     """What on the command line names the target again."""
-    return f"--encoder {target}" if target in ENCODERS else f"--against {shlex.quote(target or 'target.pth')}"
+    if target in ENCODERS:
+        return f"--encoder {target}"
+    a_path = target and ("." in target or "/" in target)  # else the class of what was given
+    return f"--against {shlex.quote(target if target and a_path else 'target.pth')}"
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -53,7 +53,7 @@ def load_model(
     opened = inspect_file(file)
     facts = believed(opened.facts)
     found = diagnose(opened, encoder, select)
-    if found.encoder is None and encoder is None:
+    if found.encoder is None and encoder is None and not found.family:
         raise CheckpointError(
             f"{opened.file} does not hold Depth Anything V2: no encoder's shapes fit its names",
             do="Run dav2 inspect on it; for another model there is load_into(model, path)",
