@@ -86,7 +86,7 @@ def test_every_wrong_answer_has_words_of_its_own() -> None:
     said = texts._texts("en")["exercises"]
     assert set(said) - {"all", "states"} == set(EXERCISES)
     for name, words in said.items():
-        assert name in ("all", "states") or "right" in words and ("otherwise" in words or "wrong" in words), name
+        assert name in ("all", "states") or ("right" in words and ("otherwise" in words or "wrong" in words)), name
 
 
 def test_replies_are_in_the_readers_language(monkeypatch: pytest.MonkeyPatch) -> None:
