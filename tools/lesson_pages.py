@@ -30,7 +30,8 @@ body,.jp-OutputArea pre{color:#e8edf2;background:#0d1117}code{background:#1c2530
 @media print{body{max-width:none;margin:0;font-size:11pt}nav,.jp-Cell[hidden]{display:none}
 pre,.highlight pre{overflow:visible;max-height:none;white-space:pre-wrap;overflow-wrap:anywhere;font-size:9pt}
 table{display:table;font-size:9pt;overflow:visible}td,th{overflow-wrap:anywhere}
-img,pre,tr,details{break-inside:avoid}h1,h2,h3{break-after:avoid}details:not([open])>summary::after{content:" (folded)"}}
+img,pre,tr,details{break-inside:avoid}h1,h2,h3{break-after:avoid}
+details:not([open])>summary::after{content:" (folded)"}}
 """
 
 
@@ -68,7 +69,7 @@ def export(nb: Any, target: Path, nav: str = "") -> None:
 
 
 def index(done: list[tuple[Path, Any]], others: dict[str, str] | None = None) -> str:
-    """The page that leads to the pages of `done` (notebooks' paths and contents) and to `others` (what each is, by name)."""
+    """The page that leads to the pages of `done` (notebooks' paths and contents) and to `others` (name: what it is)."""
     rows = "".join(
         f'<tr><td><a href="{path.stem}.html">{headings(nb)[0][1]}</a></td><td>{minutes(nb) or ""}</td>'
         f"<td>{idea(path, nb)}</td></tr>"

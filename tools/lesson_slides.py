@@ -1,7 +1,7 @@
-"""The teacher's kit as pages: slides with speaker notes, a sheet to print, an answer sheet. One file each, all inside it.
+"""The teacher's kit as pages: slides with speaker notes, a sheet to print, an answer sheet. One file each.
 
-Slides are written in docs/teaching/slides.md: `---` between two slides, and what follows `Notes:` is for the speaker alone
-(the key S opens it). The answers come from the lessons themselves.
+Slides are written in docs/teaching/slides.md: `---` between two slides, and what follows `Notes:` is for the speaker
+alone (the key S opens it). The answers come from the lessons themselves.
 """
 
 from __future__ import annotations
@@ -21,17 +21,31 @@ STYLE = """
 :root{--paper:#fff;--ink:#1b2430;--soft:#5c6773;--code:#f2f4f7;--link:#0b57a4}
 @media screen and (prefers-color-scheme:dark){
 :root{--paper:#0d1117;--ink:#e8edf2;--soft:#98a3af;--code:#1c2530;--link:#93c7ff}}
-.reveal-viewport{background:var(--paper);color:var(--ink)}.reveal{font:30px/1.35 system-ui,sans-serif;color:var(--ink)}
-.reveal .slides section{text-align:left}.reveal h1{font-size:1.7em;margin:.2em 0}.reveal h2{font-size:1.35em;margin:.1em 0 .5em}
+.reveal-viewport{background:var(--paper);color:var(--ink)}
+.reveal{font:30px/1.35 system-ui,sans-serif;color:var(--ink)}
+.reveal .slides section{text-align:left}
+.reveal h1{font-size:1.7em;margin:.2em 0}
+.reveal h2{font-size:1.35em;margin:.1em 0 .5em}
 .reveal img{width:100%;max-height:500px;object-fit:contain;display:block;margin:.4em auto}
-.reveal code{font-family:monospace;background:var(--code);padding:0 .15em}.reveal pre{background:var(--code);padding:.5em .8em}
-.reveal pre code{font-size:.7em;padding:0;white-space:pre-wrap}.reveal a{color:var(--link)}.reveal aside.notes{display:none}
-.reveal table{border-collapse:collapse;font-size:.8em}.reveal td,.reveal th{border-bottom:1px solid var(--soft);padding:.25em .7em}
+.reveal code{font-family:monospace;background:var(--code);padding:0 .15em}
+.reveal pre{background:var(--code);padding:.5em .8em}
+.reveal pre code{font-size:.7em;padding:0;white-space:pre-wrap}
+.reveal a{color:var(--link)}
+.reveal aside.notes{display:none}
+.reveal table{border-collapse:collapse;font-size:.8em}
+.reveal td,.reveal th{border-bottom:1px solid var(--soft);padding:.25em .7em}
 """
 SHEET = """
-@page{size:A4;margin:12mm}body{font-size:13.5px;line-height:1.4;max-width:186mm;margin:0 auto}h1{font-size:20px;margin:.2em 0}
-h2{font-size:15px;margin:.6em 0 .2em}pre{font-size:11.5px;margin:.2em 0;overflow:visible;white-space:pre-wrap}
-table{font-size:12px;margin:.2em 0}td,th{padding:.1em .5em}img{max-height:42mm;margin:.2em 0}p{margin:.3em 0}ul{margin:.2em 0}
+@page{size:A4;margin:12mm}
+body{font-size:13.5px;line-height:1.4;max-width:186mm;margin:0 auto}
+h1{font-size:20px;margin:.2em 0}
+h2{font-size:15px;margin:.6em 0 .2em}
+pre{font-size:11.5px;margin:.2em 0;overflow:visible;white-space:pre-wrap}
+table{font-size:12px;margin:.2em 0}
+td,th{padding:.1em .5em}
+img{max-height:42mm;margin:.2em 0}
+p{margin:.3em 0}
+ul{margin:.2em 0}
 """
 
 

@@ -34,7 +34,7 @@ def load_model(
     device: str | torch.device = "cpu", select: str | None = None, dtype: torch.dtype | None = None,
     mmap: bool = False,
 ) -> DepthAnythingV2:  # fmt: skip
-    """A `DepthAnythingV2` in eval mode with the weights in `path`, mended on the way in, whatever wraps them.
+    """A `DepthAnythingV2` in eval mode with the weights in `path`, fixed while loading, whatever wraps them.
 
     `path`: a file, the name of official weights (`vits`, `vitl-metric-indoor`, ... see `hub.OFFICIAL`), or `tiny`,
     the weights that come with this package (rooms to 20 m). `encoder` is inferred from the shapes, and `max_depth`
