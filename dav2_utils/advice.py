@@ -5,7 +5,6 @@ Standard library only.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,13 +20,19 @@ def another(found: Recognised, table: Table) -> bool:
 
     So is a larger one around one of ours, unless all that is left besides belongs to a training (a loss, a counter).
     """
-    ours = next(set(rule.family) for rule in rules() if rule.ours == "")
-    inside = found.contains if found.contains and found.contains.at and set(found.contains.family) <= ours else None
-    rest = {bare(name): info for name, info in table.items() if not bare(name).startswith(inside.at)} if inside else {}
-    if found.family:
-        return not set(found.family) <= ours and (inside is None or bool(rest))
-    rest = {name: info for name, info in rest.items() if not _of_a_training(name)}
-    return bool(rest) and infer_encoder(rest) is None  # where it is one of ours again, there are two sets
+    ours = _ours()
+    rest: Table = {}
+    if found.contains and found.contains.at and set(found.contains.family) <= ours:
+        own = tuple(f"{found.contains.at}{part}." for part in ("pretrained", "depth_head"))
+        rest = {name: info for name, info in table.items() if not bare(name).startswith(own)}
+        rest = {name: info for name, info in rest.items() if not _of_a_training(name.removeprefix(found.contains.at))}
+        if found.family or not rest:
+            return bool(rest)
+    return not set(found.family) <= ours or (bool(rest) and infer_encoder(rest) is None)  # else there are two sets
+
+
+def _ours() -> set[str]:
+    return {name for rule in rules() if rule.ours == "" for name in rule.family}
 
 
 def _of_a_training(name: str) -> bool:
@@ -55,25 +60,38 @@ def about(family: str) -> About:
     return About(rule.package, rule.cls, dict(rule.rename), rule.note)
 
 
-def advice(found: Recognised, taken: bool = False) -> list[str]:
+def advice(found: Recognised, encoder: str | None = None, taken: bool = False) -> list[str]:
     """Sentences on what to do with what was recognised, in the reader's language; none where nothing was.
 
-    Only a Depth Anything is offered to be taken out, unless it is `taken` anyway.
+    Only a Depth Anything is offered to be taken out, with its `encoder`, unless it is `taken` anyway.
     """
-    said = []
-    ours = {name for rule in rules() if rule.ours == "" for name in rule.family}
+    said, ours = [], _ours()
     if found.family:
         package, cls, _, note = about(found.family[0])
         said = [] if set(found.family) <= ours else [say("families.loader", package=package, cls=cls)]
         said += [say(f"families.notes.{note}")] if note else []
     if found.contains and found.contains.at and set(found.contains.family) <= ours and not taken:
-        at = found.contains.at
-        said.append(say("families.inside", family=" / ".join(found.contains.family), at=at, name=at.rstrip(".")))
+        at, option = found.contains.at, f" --encoder {encoder}" if encoder else ""
+        family = " / ".join(found.contains.family)
+        said.append(say("families.inside", family=family, at=at, option=f"--select {at.rstrip('.')}{option}"))
     return said
 
 
 # What only holds data, as far as one can tell: a class by its name, and the two functions that NumPy's numbers need.
-_CODE = re.compile(r"(builtins|__builtin__|os|posix|nt|sys|subprocess|shutil|runpy|pickle|ctypes|socket|torch\.nn)\b")
+_CODE = {
+    "builtins",
+    "__builtin__",
+    "os",
+    "posix",
+    "nt",
+    "sys",
+    "subprocess",
+    "shutil",
+    "runpy",
+    "pickle",
+    "ctypes",
+    "socket",
+}
 _NUMBERS = {"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
 _DATA = {"numpy.dtype", *_NUMBERS}
 
@@ -99,7 +117,9 @@ def resume(names: Sequence[str]) -> str:
 
 
 def _harmless(name: str) -> bool:
-    return name in _DATA or bool(re.fullmatch(r"[a-z_][\w.]*\.[A-Z]\w*", name) and not _CODE.match(name))
+    parts = name.split(".")
+    a_class = len(parts) > 1 and parts[-1][:1].isupper() and all(part.isidentifier() for part in parts)
+    return name in _DATA or (a_class and parts[0] not in _CODE and parts[:2] != ["torch", "nn"])
 
 
 def _allowed(name: str) -> str:

@@ -6,6 +6,7 @@ DINOv2 (arXiv:2304.07193). `tiny` is ours, made for a classroom; it is in neithe
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -147,6 +148,11 @@ def _pair(name: str, weight: tuple[int, ...]) -> tuple[Row, Row]:
     return (f"{name}.weight", weight), (f"{name}.bias", weight[:1])
 
 
+@functools.cache
+def _tables() -> dict[str, Table]:
+    return {name: table_for(name) for name in ENCODERS}
+
+
 def infer_encoder(table: Table) -> str | None:
     """Which encoder `table` belongs to, by names and shapes behind any prefix; None if it is no Depth Anything.
 
@@ -160,8 +166,8 @@ def infer_encoder(table: Table) -> str | None:
         if start is not None:
             found[".".join(path[start:])] = info.shape
     best, most = None, len(found) // 2
-    for encoder in ENCODERS if found else ():
-        agree = sum(found.get(name) == info.shape for name, info in table_for(encoder).items())
+    for encoder, table_of_it in _tables().items() if found else ():
+        agree = sum(found.get(name) == info.shape for name, info in table_of_it.items())
         if agree > most:
             best, most = encoder, agree
     return best

@@ -95,6 +95,8 @@ def exchange(names: Iterable[str], rename: Mapping[str, str], counts: Counter[st
     run was found in. Raises `PrefixError` for a run that occurs in no name, and where two names would become one, and
     as `check_rename` does.
     """
+    if not rename:
+        return {name: name for name in names}
     check_rename(rename)
     runs = sorted(((old.split("."), new.split(".")) for old, new in rename.items()), key=lambda run: -len(run[0]))
     found: Counter[str] = Counter() if counts is None else counts

@@ -14,12 +14,15 @@ from torch import nn
 
 from dav2_utils import families, texts
 from dav2_utils.advice import about, advice
+from dav2_utils.diagnosis.diagnose import diagnose
+from dav2_utils.diagnosis.report import Diagnosis
 from dav2_utils.encoders import ENCODERS, Encoder, table_for
 from dav2_utils.families import recognise
 from dav2_utils.files.checkpoint import inspect_file
 from dav2_utils.keys import Table, TensorInfo
 
 OURS = {"Depth Anything V1", "Depth Anything V2", "Depth Anything V2 metric", "Distill-Any-Depth small and base"}
+NET = {"depth-estimation package, Depth Anything V1", "depth-estimation package, Depth Anything V2"}
 TWO_IN_ONE = {  # variants that one table has, told by its maker's two names or by the name of the other family
     "da3mono-large": "da3mono-large or da3metric-large", "da3metric-large": "da3mono-large or da3metric-large",
     "mono_large": "mono_large or metric_large", "metric_large": "mono_large or metric_large",
@@ -70,6 +73,46 @@ def test_every_known_model_is_called_by_its_name(name: str, wrapped: bool, tmp_p
     said = found.to_dict()
     assert said["family"] == found.family and (said["contains"] is None) == (at is None)
     assert found.family[0] in str(found) and found.family[0] in found._repr_html_()
+    if wrapped:
+        judged_as_what_it_is(diagnose(found), model["family"])
+
+
+def judged_as_what_it_is(result: Diagnosis, family: str) -> None:
+    """Another network is unwrapped, and never mended into one of ours with something of it left over."""
+    assert result.to_dict()["family"] == result.known.family and result.known.family[0] in str(result)
+    assert "drop" not in [step.do for step in result.steps], "nothing of it is surplus"
+    if family in OURS or family in NET:  # a whole one, under its own names or behind `net.`, and nothing besides
+        assert (result.verdict, result.expected) == ("repairable", result.matched)
+    else:
+        assert (result.verdict, result.target) == ("wrapped", None)
+        assert all(line in str(result) for line in advice(result.known, result.encoder))
+
+
+@pytest.mark.parametrize(("name", "encoder"), [
+    ("foundation_stereo_vitl", "vitl"), ("defom_stereo_vitl", "vitl"), ("prompt_depth_anything_vits", "vits"),
+    ("depth_anything_v1_metric_zoe_vitl", "vitl"), ("distill_any_depth_large", "vitl"),
+    ("video_depth_anything_vits", "vits"), ("depth_anything_3_small", "vits"), ("hf_depth_anything_small", "vits"),
+])  # fmt: skip
+def test_another_network_does_not_load_into_ours(name: str, encoder: str) -> None:
+    result = diagnose(table(name), encoder)
+    assert result.verdict == "not repairable" and "extra_head" not in [found.cause for found in result.causes]
+    part = result.known.contains and result.known.contains.at.rstrip(".")
+    if part and f"--select {part} " in str(result):
+        assert "cannot mend" not in str(result).splitlines()[0]
+        assert diagnose(table(name), encoder, select=part).verdict == "repairable", "as the advice says"
+
+
+def test_a_network_around_one_of_ours_that_nobody_knows() -> None:
+    stereo = {f"net.depth.{name}": info for name, info in VITS.items()}
+    stereo |= {f"fnet.{i}.weight": TensorInfo((8, 8, 3, 3)) for i in range(5)}
+    for around in (
+        stereo,
+        {f"model.{name}": info for name, info in VITS.items()} | {"model.scale.w": TensorInfo((1,))},
+    ):
+        result = diagnose(around)
+        assert result.verdict == "no target" and result.causes == [] and "--select" in str(result)
+    whole = {f"model.{name}": info for name, info in VITS.items()} | {"loss.vgg.weight": TensorInfo((1,))}
+    assert diagnose(whole).verdict == "repairable", "a loss belongs to the training"
 
 
 GIANTS = [
@@ -271,8 +314,8 @@ def test_every_family_says_who_loads_it() -> None:
 
 def test_what_is_said_of_the_ones_that_mislead() -> None:
     assert any("strict=False" in line for line in advice(recognise(table("prompt_depth_anything_vits"))))
-    stereo = advice(recognise(table("foundation_stereo_vitl")))
-    assert any("--select feature.dino.depth_anything`" in line for line in stereo)
+    stereo = advice(recognise(table("foundation_stereo_vitl")), "vitl")
+    assert any("--select feature.dino.depth_anything --encoder vitl`" in line for line in stereo)
     assert not any("--select" in line for line in advice(recognise(table("zoedepth_n")))), "no Depth Anything"
     wrapped = recognise({f"net.depth.{name}": info for name, info in VITS.items()} | {"fnet.weight": TensorInfo((1,))})
     assert ["--select net.depth`" in line for line in advice(wrapped)] == [True], "in a network that nobody knows"

@@ -21,13 +21,13 @@ WINGS = {
     "files": "placeholders rebuilding stack opcodes pickles archives torchzip unreadable formats weightsets facts "
     "checkpoint",
     "writing": "leftovers disk replacing plan tracing source pickled torch_zip safetensors renaming unusable",
-    "diagnosis": "message words names sizes parts signs causes difference report diagnose explain keytable",
+    "diagnosis": "causes message words names sizes parts signs difference report diagnose explain keytable",
     "repair": "writing stripping copying taking reading by_torch outcome fixing batch",
     # everything above this line needs the standard library alone to be imported
     "depth": "opencv scores dinov2 doubts model hub pictures",
     "weights": "loading saving",
     "training": "raycast scenes data loop",
-    "classroom": "setup copies plots judges exercises progress clinic views widgets",
+    "classroom": "setup copies plots drawings judges exercises progress clinic views widgets",
     "doors": "notebook finetune cli.options cli.files cli.pictures cli.lessons cli.command",
 }
 LIGHT = ("ground", "files", "writing", "diagnosis", "repair")

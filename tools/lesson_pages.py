@@ -23,14 +23,23 @@ table{border-collapse:collapse;font-size:14px;margin:.6rem 0;display:block;overf
 th,td{border:1px solid #ccd3da;padding:.2rem .6rem;text-align:left;vertical-align:top}
 caption{text-align:left;padding:.3rem 0}details{border:1px solid #ccd3da;padding:.4rem .8rem;margin:.4rem 0}
 summary{cursor:pointer;font-weight:600}a{color:#0b57a4}nav{border-bottom:1px solid #ccd3da;padding-bottom:.5rem}
+@media screen and (prefers-color-scheme:dark){
+body,.jp-OutputArea pre{color:#e8edf2;background:#0d1117}code{background:#1c2530}a{color:#93c7ff}
+.jp-CodeCell pre,.highlight pre{background:#f5f7f9;color:#1b1b1b}.highlight pre code{color:#1b1b1b}
+.error pre,[data-mime-type="application/vnd.jupyter.stderr"] pre{background:#33191a}}
+@media print{body{max-width:none;margin:0;font-size:11pt}nav,.jp-Cell[hidden]{display:none}
+pre,.highlight pre{overflow:visible;max-height:none;white-space:pre-wrap;overflow-wrap:anywhere;font-size:9pt}
+table{display:table;font-size:9pt;overflow:visible}td,th{overflow-wrap:anywhere}
+img,pre,tr,details{break-inside:avoid}h1,h2,h3{break-after:avoid}
+details:not([open])>summary::after{content:" (folded)"}}
 """
 
 
-def page(title: str, body: str, nav: str = "") -> str:
-    """A page that needs nothing from elsewhere."""
+def page(title: str, body: str, nav: str = "", more: str = "") -> str:
+    """A page that needs nothing from elsewhere; `more`: style of its own."""
     from pygments.formatters import HtmlFormatter
 
-    style = STYLE + HtmlFormatter(style="default").get_style_defs(".highlight")
+    style = STYLE + HtmlFormatter(style="default").get_style_defs(".highlight") + more
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{title}</title><style>{style}</style></head><body>{nav}"
@@ -54,13 +63,13 @@ def export(nb: Any, target: Path, nav: str = "") -> None:
 
     body, _ = HTMLExporter(template_name="lab", config={}).from_notebook_node(nb)
     body = re.search(r"<main>(.*)</main>", body, re.S)[1]
-    body = re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', body)
+    body = re.sub(r'href="(\d\d_\w+|scratch)\.ipynb', r'href="\1.html', body)
     body = body.replace("&#182;", "")
     target.write_text(page(headings(nb)[0][1], body, nav), encoding="utf-8")
 
 
-def index(done: list[tuple[Path, Any]]) -> str:
-    """The page that leads to the pages of `done`: notebooks' paths and contents."""
+def index(done: list[tuple[Path, Any]], others: dict[str, str] | None = None) -> str:
+    """The page that leads to the pages of `done` (notebooks' paths and contents) and to `others` (name: what it is)."""
     rows = "".join(
         f'<tr><td><a href="{path.stem}.html">{headings(nb)[0][1]}</a></td><td>{minutes(nb) or ""}</td>'
         f"<td>{idea(path, nb)}</td></tr>"
@@ -68,7 +77,9 @@ def index(done: list[tuple[Path, Any]]) -> str:
     )
     head = "<h1>The lessons</h1><p>For reading without a kernel. To run them: <code>make lab</code>.</p>"
     table = '<table><tr><th scope="col">lesson</th><th scope="col">minutes</th><th scope="col">what it is</th></tr>'
-    return page("The lessons", f"{head}{table}{rows}</table>")
+    more = "".join(f'<li><a href="{name}">{what}</a></li>' for name, what in (others or {}).items())
+    kit = f"<h2>For teachers, and for looking up</h2><ul>{more}</ul>" if more else ""
+    return page("The lessons", f"{head}{table}{rows}</table>{kit}", nav="")
 
 
 def idea(path: Path, nb: Any) -> str:

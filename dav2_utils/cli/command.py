@@ -28,11 +28,11 @@ USAGE_KINDS = ("usage", "unknown_encoder", "several sets")
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Stuck? dav2 diagnose FILE says what is wrong, dav2 fix FILE mends it.",
+    epilog="Stuck? dav2 diagnose FILE tells you what is wrong, dav2 fix FILE repairs it.",
 )
 @click.version_option(__version__, prog_name="dav2")
 def dav2() -> None:
-    """Look into a checkpoint, say why it does not load, and mend it.
+    """Look into a checkpoint, find out why it won't load, and fix it.
 
     Made for fine-tunes of Depth Anything V2; works on any PyTorch checkpoint.
     """

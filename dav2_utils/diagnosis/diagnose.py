@@ -190,11 +190,15 @@ def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None
     elif opened.globals or opened.beyond:
         do = " ".join(filter(None, (do, resume(opened.globals))))
         result.causes.append(cause("refused_pickle", ", ".join(opened.globals[:2]), strange, do, readable))
-    if chosen.path:
-        where = f"the tensors are inside {' > '.join(map(repr, chosen.path))}{others and ', beside ' + others}"
-        result.causes.append(cause("training_container", " > ".join(chosen.path), where, "", True))
-    if chosen.path or opened.globals or opened.beyond or (opened.other_entries and opened.format != "memory"):
-        result.steps.append(Step("unwrap", path=chosen.path))  # load_state_dict takes nothing but what belongs to it
+    inside = [path for path, _ in chosen.parts if path]
+    if inside:
+        places = " and ".join(" > ".join(map(repr, path)) for path in inside)
+        where = f"the tensors are inside {places}{others and ', beside ' + others}"
+        result.causes.append(cause("training_container", ", ".join(map(" > ".join, inside)), where, "", True))
+    if inside or opened.globals or opened.beyond or (opened.other_entries and opened.format != "memory"):
+        result.steps += [
+            Step("unwrap", path=path) for path, _ in chosen.parts
+        ]  # load_state_dict takes nothing but what belongs to it
 
 
 def _prefixes(result: Diagnosis, table: Table) -> None:
@@ -253,8 +257,8 @@ def _compare(result: Diagnosis, found: Table, target: Table) -> None:
     if result.known.family and left.unexpected and left.matched == len(target) and not _same(result.known, target):
         result.causes = [found for found in result.causes if found.cause not in ("extra_head", "bookkeeping_buffers")]
         named = " / ".join(result.known.family)
-        result.causes.append(cause("different_model", named, f"{result.known}; {left.counts()}",
-                                   " ".join(advice(result.known))))  # fmt: skip
+        result.causes.append(cause("different_model", named, f"{result.family}; {left.counts()}",
+                                   " ".join(advice(result.known, result.encoder))))  # fmt: skip
         surplus = []
     elif any(found.cause == "outer_module_prefix" for found in result.causes) and left.matched == len(target):
         surplus = left.unexpected  # what the larger model around this one had besides

@@ -83,6 +83,11 @@ class Diagnosis:
         return self._found
 
     @property
+    def family(self) -> str:
+        """Which model it is, in words; empty where it is none that is known."""
+        return str(self.known._replace(contains=None))
+
+    @property
     def loads(self) -> bool:
         return self.verdict == "loads"
 
@@ -99,6 +104,7 @@ class Diagnosis:
             | {name: getattr(self, name) for name in rest}
             | self.known.to_dict()
             | {"facts": {name: fact.to_dict() for name, fact in self.facts.items()}}
+            | ({"renaming": self.renaming} if self.renaming else {})
         )
 
     def __str__(self) -> str:
@@ -122,8 +128,8 @@ class Diagnosis:
 
     def _known(self) -> list[str]:
         """What the file is, what is known of it, and what to run next where something is to be chosen."""
-        lines = [say("report.family", family=said)] if (said := str(self.known)) else []
-        lines += advice(self.known, taken=self.verdict in ("loads", "repairable"))
+        lines = [say("report.family", family=self.family)] if self.family else []
+        lines += advice(self.known, self.encoder, self.verdict in ("loads", "repairable"))
         if self.facts:
             known = ", ".join(f"{name}: {fact}" for name, fact in list(self.facts.items())[:12])
             lines.append(say("report.facts", facts=known))
@@ -188,7 +194,10 @@ def target_line(file: str | None) -> str:
 
 def _option(target: str | None) -> str:
     """What on the command line names the target again."""
-    return f"--encoder {target}" if target in ENCODERS else f"--against {shlex.quote(target or 'target.pth')}"
+    if target in ENCODERS:
+        return f"--encoder {target}"
+    a_path = target and ("." in target or "/" in target)  # else the class of what was given
+    return f"--against {shlex.quote(target if target and a_path else 'target.pth')}"
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Many files at once: every checkpoint in a folder of runs, each mended by itself."""
+"""Many files at once: every checkpoint in a folder of runs, each fixed on its own."""
 
 from __future__ import annotations
 

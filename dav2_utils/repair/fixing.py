@@ -163,7 +163,8 @@ def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
         return done
     done.target = str(wish.target)
     if not wish.force and not wish.in_place and (digest := _written_already(opened, diagnosis, wish)):
-        return replace(done, status="already fixed", fingerprint=digest)
+        size = wish.target.stat().st_size
+        return replace(done, status="already fixed", fingerprint=digest, identical=True, bytes=size)
     _may_write(opened.file, wish)
     if wish.dry_run:
         return replace(done, status="would fix")
@@ -225,8 +226,8 @@ def _paths(wish: _Wish) -> list[Path]:
 def _uncompared(diagnosis: Diagnosis, steps: bool) -> str:
     """What the status does not vouch for, and how one gets a model to compare with."""
     more = [f"{found.title}: {found.evidence}." for found in diagnosis.causes if not found.repairable_by_renaming]
-    if diagnosis.known.family:
-        more.append(say("report.family", family=str(diagnosis.known)))
+    if diagnosis.family:
+        more.append(say("report.family", family=diagnosis.family))
     words = say("fix.unwrapped" if steps else "fix.nothing"), *more, target_line(diagnosis.file)
     return " ".join(words)
 

@@ -41,6 +41,7 @@ class Repair:
         lines = [f"{_MARKS[self.status]} {self.status}: {self.source}"]
         if self.target and self.target != self.source and self.status in ("fixed", "already fixed", "would fix"):
             lines[0] += f" -> {self.target}"
+        lines += [f"  all {self.tensors} tensors of the model"] if self.status == "loaded" else []
         lines += [f"  {self.reason}"] if self.reason else []
         lines += [f"  {'; '.join(map(str, self.steps))}"] if self.steps else []
         if self.identical:

@@ -21,7 +21,7 @@ from ..diagnosis.report import Diagnosis
 from ..encoders import ENCODERS, check_max_depth
 from ..errors import CheckpointError, DoesNotFit
 from ..files.checkpoint import Checkpoint, inspect_file
-from ..files.facts import believed, no_range
+from ..files.facts import Fact, believed, no_range
 from ..repair.outcome import Repair
 from ..repair.reading import read_parts
 from ..repair.stripping import StateDict, renamed
@@ -34,7 +34,7 @@ def load_model(
     device: str | torch.device = "cpu", select: str | None = None, dtype: torch.dtype | None = None,
     mmap: bool = False,
 ) -> DepthAnythingV2:  # fmt: skip
-    """A `DepthAnythingV2` in eval mode with the weights in `path`, mended on the way in, whatever wraps them.
+    """A `DepthAnythingV2` in eval mode with the weights in `path`, fixed while loading, whatever wraps them.
 
     `path`: a file, the name of official weights (`vits`, `vitl-metric-indoor`, ... see `hub.OFFICIAL`), or `tiny`,
     the weights that come with this package (rooms to 20 m). `encoder` is inferred from the shapes, and `max_depth`
@@ -53,15 +53,13 @@ def load_model(
     opened = inspect_file(file)
     facts = believed(opened.facts)
     found = diagnose(opened, encoder, select)
-    if found.encoder is None and encoder is None:
+    if found.encoder is None and encoder is None and not found.family:
         raise CheckpointError(
             f"{opened.file} does not hold Depth Anything V2: no encoder's shapes fit its names",
             do="Run dav2 inspect on it; for another model there is load_into(model, path)",
         )
     depth = max_depth if max_depth is not None else facts.get("max_depth", official_depth)
-    _warn(facts, found.encoder, depth)
-    if depth is None and facts.get("depth") == "metric":
-        warnings.warn(no_range(opened.facts), DepthWarning, stacklevel=2)
+    _warn(opened.facts, found.encoder, depth)
     state = _state(found, opened, mmap)
     if _untrained(state):
         warnings.warn(say("doubts.untrained"), DepthWarning, stacklevel=2)
@@ -108,9 +106,13 @@ def _state(found: Diagnosis, opened: Checkpoint, mmap: bool) -> StateDict:
     return renamed(read_parts(opened, found.parts, mmap), found.rename)
 
 
-def _warn(facts: Mapping[str, Any], encoder: str | None, max_depth: float | None) -> None:
+def _warn(found: Mapping[str, Fact], encoder: str | None, max_depth: float | None) -> None:
     """Say so when what was written down with the weights does not fit how they are about to be used."""
-    if "depth" in facts and not (facts["depth"] == "metric" and "max_depth" not in facts):
+    facts = believed(found)
+    if facts.get("depth") == "metric" and "max_depth" not in facts:
+        if max_depth is None:
+            warnings.warn(no_range(found), DepthWarning, stacklevel=3)
+    elif "depth" in facts:
         trained = _kind(facts.get("max_depth") if facts["depth"] == "metric" else None)
         if trained != _kind(max_depth):
             warnings.warn(f"trained as {trained}; loading as {_kind(max_depth)}", stacklevel=3)
