@@ -139,7 +139,7 @@ def load_into(model: nn.Module, path: str | os.PathLike[str], select: str | None
     opened = inspect_file(path)
     found = diagnose(opened, model, select)
     state = _state(found, opened, mmap)
-    _warn(believed(opened.facts), None, getattr(inner_model(model), "max_depth", None))
+    _warn(opened.facts, None, getattr(inner_model(model), "max_depth", None))
     model.load_state_dict(state, strict=True)
     return Repair(str(path), "loaded", steps=found.steps, tensors=found.matched, fingerprint=fingerprint(state))
 
