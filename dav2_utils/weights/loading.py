@@ -196,6 +196,6 @@ def check_loaded(
         raise CheckpointError(
             f"The weights did not arrive: {loaded}",
             f"at least {least:.0%} of them",
-            "Load strictly (load_into(model, path) mends prefixes on the way), or look with diagnose(path, model)",
+            "Load strictly (load_into(model, path) takes prefixes off), or look with diagnose(path, model)",
         )
     return loaded
