@@ -24,11 +24,16 @@ def another(found: Recognised, table: Table) -> bool:
     rest: Table = {}
     if found.contains and found.contains.at and set(found.contains.family) <= ours:
         own = tuple(f"{found.contains.at}{part}." for part in ("pretrained", "depth_head"))
-        rest = {name: info for name, info in table.items() if not bare(name).startswith(own)}
+        rest = {short: info for name, info in table.items() if not (short := bare(name)).startswith(own)}
         rest = {name: info for name, info in rest.items() if not _of_a_training(name.removeprefix(found.contains.at))}
         if found.family or not rest:
             return bool(rest)
-    return not set(found.family) <= ours or (bool(rest) and infer_encoder(rest) is None)  # else there are two sets
+    return theirs(found) or (bool(rest) and infer_encoder(rest) is None)  # else there are two sets
+
+
+def theirs(found: Recognised) -> bool:
+    """Whether it is known to be of a family that is none of ours."""
+    return not set(found.family) <= _ours()
 
 
 def _ours() -> set[str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..advice import advice, another, resume
+from ..advice import advice, another, resume, theirs
 from ..encoders import ENCODERS, infer_encoder, table_for
 from ..errors import AmbiguousSets, CheckpointError, NotACheckpoint, NoWeights, PrefixError, TooMuch
 from ..families import Recognised, recognise
@@ -254,7 +254,7 @@ def _compare(result: Diagnosis, found: Table, target: Table) -> None:
     elif not any(found.cause in ("duplicate_names", "sharded_model") for found in result.causes):
         result.causes += causes_of(left)
     surplus = droppable(left)
-    if result.known.family and left.unexpected and left.matched == len(target) and not _same(result.known, target):
+    if theirs(result.known) and left.unexpected and left.matched == len(target) and not _same(result.known, target):
         result.causes = [found for found in result.causes if found.cause not in ("extra_head", "bookkeeping_buffers")]
         named = " / ".join(result.known.family)
         result.causes.append(cause("different_model", named, f"{result.family}; {left.counts()}",

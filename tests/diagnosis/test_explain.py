@@ -240,7 +240,8 @@ def test_every_cause_is_filled_in() -> None:
 
 
 def test_every_cause_is_found_in_an_error_that_was_really_raised() -> None:
-    assert {found.cause for title in ERRORS for found in explain(traceback_of(title)).causes[:1]} == set(CAUSES)
+    found = {found.cause for title in ERRORS for found in explain(traceback_of(title)).causes[:1]}
+    assert found == set(CAUSES) - {"nan_weights"}, "NaN raises nothing: it is seen in the file"
 
 
 @pytest.mark.parametrize(
