@@ -418,7 +418,7 @@ def test_pages_need_nothing_from_elsewhere(tmp_path: Path) -> None:
     assert html.count('href="03_strip_the_prefix.html">\u2190 Strip the prefix') == 2, "above and below"
     assert html.count('href="scratch.html">Scratch \u2192') == 2
     index = lesson_pages.index([(path, nb)])
-    assert "04_see_the_depth.html" in index and "noise against depth, relative and metric" in index
+    assert "04_see_the_depth.html" in index and "noise or depth, relative or metric" in index
 
 
 def test_the_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
