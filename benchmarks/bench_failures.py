@@ -1,0 +1,275 @@
+"""How often `explain` and `diagnose` name the cause of failures made from real networks, cause by cause, way by way.
+
+    python benchmarks/bench_failures.py [--half a] [--ways 3] [--made-up] [--details 20] [--only KIND]
+
+Every network of `architectures` fails in every way of `made_failures`; torch raises each error. `explain` gets each
+text as people paste it (`--ways`: how many ways of pasting for each failure; the same ones in every run), `diagnose`
+the two tables. "first": the first cause is one that a careful expert would accept; "two": one of the first two.
+"falsely": renaming is said to repair what it cannot. "ambiguous": another kind of failure of the same network, with
+other causes, shows the very same words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import random
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from side_by_side import FOLDER, ROOT, Row, parser, report
+
+sys.path[:0] = [str(ROOT / "tests")]
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from pasting import WAYS  # noqa: E402
+
+from dav2_utils.diagnosis.diagnose import diagnose  # noqa: E402
+from dav2_utils.diagnosis.explain import explain  # noqa: E402
+from dav2_utils.errors import AmbiguousSets, CheckpointError  # noqa: E402
+from dav2_utils.keys import TensorInfo  # noqa: E402
+
+MAKERS = (ROOT / "tests" / "made_failures.py", ROOT / "benchmarks" / "architectures.py")
+
+
+@dataclass
+class Stored:
+    """A failure without modules and tensors, so that making it once is enough."""
+
+    net: str
+    kind: str
+    causes: tuple[str, ...]
+    structural: bool
+    renaming: bool | None
+    text: str
+    file: Any
+    model: dict[str, TensorInfo]
+
+
+@dataclass
+class Answer:
+    """What was said of one failure in one way, beside what is so."""
+
+    failure: Stored
+    way: str
+    shown: str
+    said: list[str]
+    promised: bool
+    ambiguous: bool = False
+
+    @property
+    def first(self) -> bool:
+        return bool(self.said) and self.said[0] in self.failure.causes
+
+    @property
+    def two(self) -> bool:
+        return any(name in self.failure.causes for name in self.said[:2])
+
+    @property
+    def falsely(self) -> bool:
+        return self.promised and self.failure.renaming is False
+
+
+@dataclass
+class Tally:
+    """Counts of answers, for one line of a table."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, answer: Answer) -> None:
+        self.counts["all"] += 1
+        for what in ("first", "two", "falsely", "ambiguous"):
+            self.counts[what] += getattr(answer, what)
+        self.counts["very"] += bool(answer.said) and answer.said[0] == answer.failure.causes[0]
+        self.counts["silent"] += not answer.said
+        self.counts["shown"] += answer.first or answer.ambiguous
+
+    def share(self, what: str) -> float:
+        return 100 * self.counts[what] / max(1, self.counts["all"])
+
+    def line(self, title: str) -> str:
+        shares = "".join(
+            f"{self.share(what):8.1f}" for what in ("first", "two", "very", "silent", "ambiguous", "shown")
+        )
+        return f"{title:34}{self.counts['all']:7}{shares}{self.counts['falsely']:8}"
+
+
+HEAD = f"{'':34}{'all':>7}{'first':>8}{'two':>8}{'very':>8}{'silent':>8}{'ambig.':>8}{'1 or a.':>8}{'falsely':>8}"
+
+
+def made(half: str, words: bool, only: str = "") -> Iterator[list[Stored]]:
+    """Each network's failures, from the folder of the last run where neither maker has changed."""
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in MAKERS)).hexdigest()[:12]
+    folder = FOLDER / "failures" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    index = folder / "nets.pickle"
+    if not index.exists():
+        from architectures import nets
+
+        index.write_bytes(pickle.dumps({which: [net.name for net in some] for which, some in nets().items()}))
+    for name in pickle.loads(index.read_bytes())[half]:  # noqa: S301 - our own
+        if only and only not in name:
+            continue
+        path = folder / f"{name.replace('/', '-')}{' made up' * words}.pickle"
+        if not path.exists():
+            path.write_bytes(pickle.dumps(_stored(half, name, words)))
+        yield pickle.loads(path.read_bytes())  # noqa: S301 - our own
+
+
+def _stored(half: str, name: str, words: bool) -> list[Stored]:
+    from architectures import nets
+    from made_failures import failures
+
+    net = next(net for net in nets()[half] if net.name == name)
+    net = net.in_made_up_words() if words else net
+    print(f"making the failures of {name}", file=sys.stderr, flush=True)
+    return [
+        Stored(name, f.kind.name, f.kind.causes, f.kind.structural, f.made.renaming, f.text, _infos(f.made.file),
+               _infos(f.made.model.state_dict()))
+        for f in failures(net)
+    ]  # fmt: skip
+
+
+def _infos(value: Any) -> Any:
+    """Names and shapes in place of tensors, however deep they lie."""
+    if hasattr(value, "shape"):
+        return TensorInfo(tuple(value.shape), str(value.dtype).removeprefix("torch."))
+    if isinstance(value, dict):
+        return {name: _infos(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_infos(inner) for inner in value]
+    return value if isinstance(value, (int, float, str, type(None))) else str(value)
+
+
+def pasted(failures: list[Stored], ways: int, only: str = "") -> Iterator[tuple[Stored, str, str, bool]]:
+    """Each failure's text in some of the ways, always the same ones; and whether another kind shows the same words."""
+    for failure in failures:
+        if only and only not in failure.kind:
+            continue
+        chosen = random.Random(f"{failure.net} {failure.kind}").sample(sorted(WAYS), min(ways, len(WAYS)))
+        for way in chosen:
+            seed = f"{failure.net} {failure.kind} {way}"
+            if shown := WAYS[way](failure.text, random.Random(seed)):
+                yield (
+                    failure,
+                    way,
+                    shown,
+                    any(
+                        shown == WAYS[way](other.text, random.Random(seed))
+                        for other in failures
+                        if other.causes[0] not in failure.causes
+                    ),
+                )
+
+
+def texts(failures: list[Stored], ways: int, only: str = "") -> Iterator[Answer]:
+    for failure, way, shown, ambiguous in pasted(failures, ways, only):
+        found = explain(shown).causes
+        promised = any(cause.repairable_by_renaming for cause in found)
+        yield Answer(failure, way, shown, [cause.cause for cause in found], promised, ambiguous)
+
+
+def tables(failures: list[Stored], only: str = "") -> Iterator[Answer]:
+    for failure in failures:
+        if not only or only in failure.kind:
+            said, promised = _diagnosed(failure)
+            yield Answer(failure, "tables", "", said, promised)
+
+
+def _diagnosed(failure: Stored) -> tuple[list[str], bool]:
+    try:
+        found = diagnose(failure.file, failure.model)
+    except AmbiguousSets:
+        return ["training_container" if "training_container" in failure.causes else "several sets"], False
+    except CheckpointError as error:
+        return [f"error: {error}"[:60]], False
+    return [cause.cause for cause in found.causes], found.verdict in ("loads", "repairable")
+
+
+def print_by(answers: Iterable[Answer], what: str) -> dict[str, Tally]:
+    """A table with a line for each value of `what`, the worst first."""
+    tallies: dict[str, Tally] = defaultdict(Tally)
+    for answer in answers:
+        value = {"way": answer.way, "kind": answer.failure.kind, "cause": answer.failure.causes[0]}[what]
+        tallies[value].add(answer)
+    print(f"\n{HEAD.replace(' ' * len(what), what, 1)}")
+    for value, tally in sorted(tallies.items(), key=lambda item: item[1].share("first")):
+        print(tally.line(value))
+    return tallies
+
+
+def print_confusions(answers: list[Answer], most: int) -> None:
+    """What is taken for what, with the shortest text of each."""
+    wrong: dict[tuple[str, str], list[Answer]] = defaultdict(list)
+    for answer in answers:
+        if not answer.first:
+            wrong[answer.failure.kind, " + ".join(answer.said[:2]) or "nothing"].append(answer)
+    for (kind, said), some in sorted(wrong.items(), key=lambda item: -len(item[1]))[:most]:
+        ways = ", ".join(f"{way} {n}" for way, n in Counter(a.way for a in some).most_common(4))
+        least = min(some, key=lambda answer: (answer.ambiguous, len(answer.shown)))
+        print(
+            f"\n{len(some)} x {kind} ({'/'.join(least.failure.causes)}) -> {said}   [{ways}] e.g. {least.failure.net}"
+        )
+        print("    " + least.shown[:700].replace("\n", "\n    ") if least.shown else _example(least.failure))
+
+
+def _example(failure: Stored) -> str:
+    """The first few differences between two tables."""
+    file, model = failure.file, failure.model
+    lines = [f"file {n} {getattr(t, 'shape', '...')}" for n, t in file.items() if n not in model][:4]
+    lines += [f"model {n} {t.shape}" for n, t in model.items() if n not in file][:4]
+    return "    " + "\n    ".join(lines)
+
+
+def summary(title: str, answers: list[Answer], goals: tuple[float, float], tables_: bool) -> list[Row]:
+    total = Tally()
+    for answer in answers:
+        total.add(answer)
+    print(f"\n=== {title}\n{HEAD}\n{total.line('all')}")
+    ways = {} if tables_ else print_by(answers, "way")
+    print_by(answers, "kind")
+    causes = print_by(answers, "cause")
+    rows = [Row(f"{title}: a right cause first", "at least", goals[0], "%", total.share("first"),
+                f"{total.counts['all']} of them; the very cause {total.share('very'):.1f} %"),
+            Row(f"{title}: falsely repairable", "at most", 0, "", total.counts["falsely"], "")]  # fmt: skip
+    if not tables_:
+        rows.append(Row(f"{title}: a right cause among two", "at least", goals[1], "%", total.share("two"), ""))
+    worst = {"cause": (causes, 85.0), "way of pasting": (ways, 88.0)}
+    for what, (tallies, goal) in worst.items():
+        if tallies:
+            name, tally = min(tallies.items(), key=lambda item: item[1].share("first"))
+            rows.append(Row(f"{title}: the worst {what}", "at least", goal, "%", tally.share("first"), name))
+    return rows
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--half", default="a", choices=("a", "b", "c"))
+    options.add_argument("--ways", type=int, default=4, help="of pasting, for each failure (%(default)s)")
+    options.add_argument("--made-up", action="store_true", help="every component of every name is an invented word")
+    options.add_argument("--details", type=int, default=0, metavar="N", help="print the N largest confusions")
+    options.add_argument("--only", default="", metavar="KIND", help="only kinds with this in their names")
+    options.add_argument("--net", default="", help="only networks with this in their names")
+    o = options.parse_args()
+    said: list[Answer] = []
+    compared: list[Answer] = []
+    for failures in made(o.half, o.made_up, o.net):
+        said += texts(failures, o.ways, o.only)
+        compared += tables(failures, o.only)
+    name = f"half {o.half}{', made-up words' * o.made_up}"
+    rows = summary(f"explain, {name}", said, (90, 90) if o.made_up else (96, 99), tables_=False)
+    rows += summary(f"diagnose, {name}", compared, (90, 90) if o.made_up else (95, 99), tables_=True)
+    if o.details:
+        print("\n=== confusions of explain")
+        print_confusions(said, o.details)
+        print("\n=== confusions of diagnose")
+        print_confusions(compared, o.details)
+    report(rows, o.rows)
+
+
+if __name__ == "__main__":
+    main()
