@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 State = Mapping[str, torch.Tensor]
 Build = Callable[[], nn.Module]
@@ -35,10 +36,12 @@ class Net:
     kin: dict[str, Build] = field(default_factory=dict)  # see KIN
     family: str = ""  # two nets of one family are too alike to be "another network"
     words: dict[str, str] | None = None  # component -> invented one, where the names are made up
+    _relatives: dict[str, nn.Module] = field(default_factory=dict, repr=False)
 
     def relative(self, which: str) -> nn.Module | None:
-        build = self.kin.get(which)
-        return None if build is None else self._built(build)
+        if which not in self._relatives and which in self.kin:
+            self._relatives[which] = self._built(self.kin[which])
+        return self._relatives.get(which)
 
     @cached_property
     def model(self) -> nn.Module:
@@ -49,7 +52,7 @@ class Net:
         return self.model.state_dict()
 
     def _built(self, build: Build) -> nn.Module:
-        with torch.device("meta"), warnings.catch_warnings():
+        with torch.device("meta"), Uninitialised(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = build()
         if self.words is None:
@@ -60,6 +63,19 @@ class Net:
     def in_made_up_words(self) -> Net:
         """The same network and relatives, every component of every name replaced one-to-one by an invented one."""
         return Net(self.name, self.build, self.kin, self.family, words={})
+
+
+class Uninitialised(TorchFunctionMode):
+    """Leaves out filling tensors with numbers, which takes most of the time that building a network takes."""
+
+    FILLS = re.compile(
+        r"(.*_)?(normal|uniform|erfinv|mul|add|sub|div|clamp|fill|zero|zeros|ones|copy|constant|orthogonal)_"
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if args and getattr(args[0], "is_meta", False) and self.FILLS.fullmatch(getattr(func, "__name__", "")):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 class Named(nn.Module):
@@ -107,13 +123,13 @@ class Made:
 
     @cached_property
     def renaming(self) -> bool | None:
-        """Whether renaming alone repairs it: shown by a strict load, refuted by the shapes; None: names must go too."""
+        """Whether renaming alone repairs it: shown by a strict load, refuted by the shapes; None: entries must go too."""
         model = self.model.state_dict()
         if self.back is not None:
             self.model.load_state_dict({self.back[name]: t for name, t in self.table.items() if name in self.back})
             return True if len(self.back) == len(self.table) else None
         shapes = [Counter(tuple(t.shape) for t in s.values() if hasattr(t, "shape")) for s in (model, self.table)]
-        return False if shapes[0] - shapes[1] else None
+        return False if shapes[0] != shapes[1] else None
 
 
 @dataclass(frozen=True)
@@ -209,23 +225,26 @@ def matrices(state: State) -> dict[str, torch.Tensor]:
 
 def numbered(state: State) -> list[str]:
     """Paths below which parts are numbered (`blocks` for blocks.0., blocks.1., ...), the one with most names first."""
-    below: dict[str, Counter[int]] = {}
+    below: dict[str, Counter[str]] = {}
     for name in state:
-        parts = name.split(".")
-        for place in range(1, len(parts) - 1):
-            if parts[place].isdigit():
-                below.setdefault(".".join(parts[:place]), Counter())[int(parts[place])] += 1
+        path = name.split(".")
+        for place in range(1, len(path) - 1):
+            if path[place].isdigit():
+                below.setdefault(".".join(path[:place]), Counter())[path[place]] += 1
     many = {path: sum(found.values()) for path, found in below.items() if len(found) > 1 and min(found.values()) > 2}
     return sorted(many, key=lambda path: -many[path])
 
 
-def blocks(state: State) -> Counter[str]:
-    """Paths of single blocks (`blocks.0`), each with how many names it has; only of the longest such list."""
-    paths = numbered(state)
-    if not paths:
-        return Counter()
-    depth = paths[0].count(".") + 2
-    return Counter(".".join(name.split(".")[:depth]) for name in state if name.startswith(paths[0] + "."))
+def blocks(state: State) -> list[str]:
+    """Paths of single blocks (`blocks.0`, `layers.1.blocks.0`), those that hold no blocks themselves."""
+    lists = numbered(state)
+    inner = [path for path in lists if not any(other.startswith(path + ".") for other in lists)]
+    found = {}
+    for name in state:
+        path = next((path for path in inner if name.startswith(path + ".")), None)
+        if path is not None and (number := name[len(path) + 1 :].split(".")[0]).isdigit():
+            found[f"{path}.{number}"] = None
+    return list(found)
 
 
 def parts(state: State) -> Counter[str]:
@@ -241,7 +260,8 @@ def inner_components(state: State) -> Counter[str]:
 def head_of(net: Net) -> list[str]:
     """The names of the last layer, where a relative without it shows them."""
     bare = net.relative("headless")
-    return [] if bare is None else [name for name in net.state if name not in bare.state_dict()]
+    there = net.state if bare is None else bare.state_dict()
+    return [name for name in net.state if name not in there]
 
 
 def loads(model: nn.Module, state: Any) -> bool:
@@ -479,6 +499,7 @@ def part_renamed(net: Net, rng: random.Random) -> Made | None:
     return _part_renamed(net, rng, sorted(few), first=True)
 
 
+PART_WORDS = ("stem", "trunk", "classifier", "embeddings", "out_layer", "tokens", "body", "final", "main", "features")
 WORDS = (
     "proj", "attention", "mixing", "inner", "body", "core_block", "ffn", "layer_norm", "embed_in", "decode", "fuse",
     "out_layer", "unit", "stage",
@@ -488,7 +509,8 @@ WORDS = (
 def _part_renamed(net: Net, rng: random.Random, candidates: list[str], first: bool = False) -> Made | None:
     if not candidates:
         return None
-    old, new = rng.choice(candidates), rng.choice([word for word in WORDS if word not in inner_components(net.state)])
+    new = rng.choice([word for word in (PART_WORDS if first else WORDS) if word not in inner_components(net.state)])
+    old = rng.choice(candidates)
 
     def rule(name: str) -> str:
         parts = name.split(".")
@@ -555,7 +577,7 @@ def blocks_in_chunks(net: Net, rng: random.Random) -> Made | None:
     )
 
 
-@kind("other_naming")
+@kind("other_naming", "different_model")
 def numbers_shifted(net: Net, rng: random.Random) -> Made | None:
     """Counted from one instead of from zero."""
     paths = numbered(net.state)
@@ -656,14 +678,28 @@ def relative(net: Net, which: str, names: bool | None = None) -> Made | None:
     return None if names is not None and names != (set(state) == set(net.state)) else Made(net.model, state)
 
 
+def nested(net: Net, made: Made | None) -> bool:
+    """Whether one of both has all names of the other: the same network, only larger."""
+    return made is not None and (set(made.file) <= set(net.state) or set(made.file) >= set(net.state))
+
+
 @kind("wrong_encoder")
 def other_width(net: Net, rng: random.Random) -> Made | None:
-    return relative(net, "width")
+    made = relative(net, "width")
+    return made if nested(net, made) else None
 
 
 @kind("wrong_encoder", "different_model")
 def other_depth(net: Net, rng: random.Random) -> Made | None:
-    return relative(net, "depth")
+    made = relative(net, "depth")
+    return made if nested(net, made) else None
+
+
+@kind("wrong_encoder", "different_model")
+def other_variant(net: Net, rng: random.Random) -> Made | None:
+    """One of the same family that is built in part in another way: resnet50's bottlenecks for resnet18's blocks."""
+    made = relative(net, "width") or relative(net, "depth")
+    return None if nested(net, made) else made
 
 
 @kind("head_size")
@@ -805,8 +841,9 @@ def float8(net: Net, rng: random.Random) -> Made | None:
 def torch_quantised(net: Net, rng: random.Random) -> Made | None:
     def pack(name: str, t: torch.Tensor) -> dict[str, Any]:
         path = name.rpartition(".")[0]
+        packed = f"{path}._packed_params"
         return {f"{path}.scale": like(), f"{path}.zero_point": like(dtype=torch.int64),
-                f"{path}._packed_params.dtype": torch.qint8, f"{path}._packed_params._packed_params": (t, None)}  # fmt: skip
+                f"{packed}.dtype": torch.qint8, f"{packed}._packed_params": (t, None)}  # fmt: skip
 
     return _packed(net, pack)
 
@@ -850,7 +887,7 @@ def network_with_adapter(net: Net, rng: random.Random) -> Made | None:
     return Made(net.model, with_lora(net.state, 8)) if lora(net.state, 8) else None
 
 
-@kind("adapter_weights", structural=False)
+@kind("adapter_weights", "model_is_wrapped", "missing_outer_prefix", structural=False)
 def into_a_network_with_adapter(net: Net, rng: random.Random) -> Made | None:
     return Made(Named(with_lora(net.state, 8), "PeftModel"), net.state) if lora(net.state, 8) else None
 
@@ -934,7 +971,7 @@ def backbone_into_detector(net: Net, rng: random.Random) -> Made | None:
     return Made(model, net.state if rng.random() < 0.5 else under(front, body))
 
 
-@kind("different_model", "extra_head")
+@kind("different_model", "sharded_model")
 def head_alone(net: Net, rng: random.Random) -> Made | None:
     """Only the last part was saved."""
     head = head_of(net) or [name for name in net.state if name.startswith(list(parts(net.state))[-1] + ".")]
@@ -982,12 +1019,34 @@ def without_biases(net: Net, rng: random.Random) -> Made | None:
     return Made(net.model, {n: t for n, t in net.state.items() if re.sub(r"\.\d+\.", ".N.", n) != which})
 
 
+@kind("different_model", "extra_head", "backbone_only", "head_size")
+def another_head(net: Net, rng: random.Random) -> Made | None:
+    """The last part under another name and of another size."""
+    last = list(parts(net.state))[-1]
+    if parts(net.state)[last] > len(net.state) / 4:
+        return None
+    body = {name: t for name, t in net.state.items() if not name.startswith(last + ".")}
+    new = _new_part(net, rng)
+    return None if len(new) == parts(net.state)[last] else Made(net.model, {**body, **new})
+
+
+@kind("different_model")
+def one_dimension_more(net: Net, rng: random.Random) -> Made | None:
+    """The same numbers in another form: a vector as a matrix with one row, a matrix as a convolution of width one."""
+    which = rng.choice([1, 2])
+    file = {
+        name: (t[None] if which == 1 else t[..., None, None]) if t.dim() == which else t
+        for name, t in net.state.items()
+    }  # fmt: skip
+    return Made(net.model, file)
+
+
 @kind("different_model")
 def another_network(net: Net, rng: random.Random) -> Made | None:
     return relative(net, "stranger")
 
 
-@kind("different_model", "training_container", "optimizer_mismatch")
+@kind("different_model", "training_container", "optimizer_mismatch", "not_a_state_dict", structural=False)
 def state_of_the_optimizer(net: Net, rng: random.Random) -> Made:
     return Made(net.model, optimizer_state(net.state))
 
@@ -1026,6 +1085,18 @@ def buffer_of_an_old_version(net: Net, rng: random.Random) -> Made | None:
     if rng.random() < 0.3:
         more = {"embeddings.position_ids": like(1, 512, dtype=torch.int64)}
     return None if set(more) & set(net.state) else Made(net.model, {**net.state, **more}, same(net.state))
+
+
+@kind("bookkeeping_buffers", structural=False)
+def buffer_that_the_model_wants(net: Net, rng: random.Random) -> Made | None:
+    """Saved by a version that did not store what can be worked out."""
+    end = rng.choice(["attn.relative_position_index", "self_attn.rotary_emb.inv_freq", "attn.attn_mask"])
+    more = {f"{block}.{end}": like(49, 49, dtype=torch.int64) for block in blocks(net.state)}
+    if rng.random() < 0.3:
+        more = {"embeddings.position_ids": like(1, 512, dtype=torch.int64)}
+    if not more or set(more) & set(net.state):
+        return None
+    return Made(Named({**net.state, **more}, title(net)), net.state)
 
 
 @kind("tied_weights", structural=False)
