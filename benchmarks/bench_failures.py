@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import os
 import pickle
 import random
@@ -36,6 +37,7 @@ from dav2_utils.diagnosis.explain import explain  # noqa: E402
 from dav2_utils.errors import AmbiguousSets, CheckpointError  # noqa: E402
 from dav2_utils.keys import TensorInfo  # noqa: E402
 
+LIBRARIES = ("torchvision", "timm", "transformers", "segmentation_models_pytorch", "diffusers", "open_clip")
 MAKERS = (ROOT / "tests" / "made_failures.py", ROOT / "benchmarks" / "architectures.py")
 
 
@@ -216,7 +218,8 @@ def _diagnosed(failure: Stored) -> tuple[list[str], bool]:
     except AmbiguousSets:
         return ["training_container" if "training_container" in failure.causes else "several sets"], False
     except CheckpointError as error:
-        return [f"error: {error}"[:60]], False
+        none = "no named tensors" in str(error)
+        return ["not_a_state_dict" if none else f"error: {error}"[:60]], False
     return [cause.cause for cause in found.causes], found.verdict in ("loads", "repairable")
 
 
@@ -276,6 +279,22 @@ def summary(title: str, answers: list[Answer], goals: tuple[float, float], table
     return rows
 
 
+def agreement(said: list[Answer], compared: list[Answer], name: str) -> Row:
+    """How often a text that is whole and the tables behind it have the same first cause."""
+    by_tables = {(answer.failure.net, answer.failure.kind): answer for answer in compared}
+    pairs = [(answer, by_tables[answer.failure.net, answer.failure.kind]) for answer in said if answer.way not in LOSSY]
+    unlike = Counter(
+        f"{text.failure.kind}: {'+'.join(text.said[:1]) or 'nothing'} / {'+'.join(tables.said[:1]) or 'nothing'}"
+        for text, tables in pairs
+        if text.said[:1] != tables.said[:1]
+    )
+    print("\n=== explain and diagnose disagree")
+    for what, count in unlike.most_common(25):
+        print(f"{count:5} {what}")
+    share = 100 * (1 - unlike.total() / max(1, len(pairs)))
+    return Row(f"explain and diagnose, {name}: the same cause first", "at least", 95, "%", share, f"{len(pairs)} texts")
+
+
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--half", default="a", choices=("a", "b", "c"))
@@ -286,6 +305,10 @@ def main() -> None:
     options.add_argument("--only", default="", metavar="KIND", help="only kinds with this in their names")
     options.add_argument("--net", default="", help="only networks with this in their names")
     o = options.parse_args()
+    if absent := [library for library in LIBRARIES if importlib.util.find_spec(library) is None]:
+        anchor = f"no {', '.join(absent)}: pip install -e .[failures]"
+        report([Row("failures made from real networks", "at least", 96, "%", None, anchor)], o.rows)
+        return
     said: list[Answer] = []
     compared: list[Answer] = []
     for failures in made(o.half, o.made_up, o.every, o.net):
@@ -294,6 +317,7 @@ def main() -> None:
     name = f"half {o.half}{', made-up words' * o.made_up}"
     rows = summary(f"explain, {name}", said, (90, 90) if o.made_up else (96, 99), tables_=False)
     rows += summary(f"diagnose, {name}", compared, (90, 90) if o.made_up else (95, 99), tables_=True)
+    rows.append(agreement(said, compared, name))
     if o.details:
         print("\n=== confusions of explain")
         print_confusions(said, o.details)

@@ -123,7 +123,7 @@ class Made:
 
     @cached_property
     def renaming(self) -> bool | None:
-        """Whether renaming alone repairs it: shown by a strict load, refuted by the shapes; None: entries must go too."""
+        """Whether renaming alone repairs it: a strict load shows it, shapes refute it; None: some entries must go."""
         model = self.model.state_dict()
         if self.back is not None:
             self.model.load_state_dict({self.back[name]: t for name, t in self.table.items() if name in self.back})
@@ -495,7 +495,7 @@ def component_renamed(net: Net, rng: random.Random) -> Made | None:
 @kind("other_naming")
 def part_renamed(net: Net, rng: random.Random) -> Made | None:
     """One first component: `head` is `classifier` in another version."""
-    few = [part for part, count in parts(net.state).items() if count < len(net.state) and not part.isdigit()]
+    few = [part for part, count in parts(net.state).items() if 1 < count < len(net.state) and not part.isdigit()]
     return _part_renamed(net, rng, sorted(few), first=True)
 
 
