@@ -1,6 +1,6 @@
 """How often `explain` and `diagnose` name the cause of failures made from real networks, cause by cause, way by way.
 
-    python benchmarks/bench_failures.py [--half a] [--every 4] [--ways 3] [--made-up] [--details 20] [--only KIND]
+    python benchmarks/bench_failures.py [--half ab] [--every 4] [--ways 3] [--made-up] [--details 20] [--only KIND]
 
 Every network of `architectures` fails in every way of `made_failures`; torch raises each error. `explain` gets each
 text as people paste it (`--ways`: how many ways of pasting for each failure; the same ones in every run), `diagnose`
@@ -18,12 +18,13 @@ import os
 import pickle
 import random
 import sys
+from argparse import Namespace
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from side_by_side import FOLDER, ROOT, Row, parser, report
 
@@ -41,8 +42,7 @@ LIBRARIES = ("torchvision", "timm", "transformers", "segmentation_models_pytorch
 MAKERS = (ROOT / "tests" / "made_failures.py", ROOT / "benchmarks" / "architectures.py")
 
 
-@dataclass
-class Stored:
+class Stored(NamedTuple):
     """A failure without modules and tensors, so that making it once is enough."""
 
     net: str
@@ -61,29 +61,25 @@ class Stored:
 class Answer:
     """What was said of one failure in one way, beside what is so."""
 
-    failure: Stored
-    way: str
-    shown: str
+    net: str
+    kind: str
+    way: str  # of pasting, or "tables"
+    shown: str  # the beginning of the text, or of what differs
     said: list[str]
-    promised: bool
-    others: tuple[Stored, ...] = ()  # failures of other kinds that show the very same words
+    falsely: bool = False  # a repair is promised that cannot be
+    ambiguous: bool = False  # another kind, with other causes, shows the very same words
 
     @property
-    def ambiguous(self) -> bool:
-        return any(other.causes[0] not in self.failure.causes for other in self.others)
+    def causes(self) -> tuple[str, ...]:
+        return labels()[self.kind]
 
     @property
     def first(self) -> bool:
-        return bool(self.said) and self.said[0] in self.failure.causes
+        return bool(self.said) and self.said[0] in self.causes
 
     @property
     def two(self) -> bool:
-        return any(name in self.failure.causes for name in self.said[:2])
-
-    @property
-    def falsely(self) -> bool:
-        """A promise that is not so; a text that a true promise would fit as well, word for word, shows no better."""
-        return self.promised and self.failure.renaming is False and not any(other.renaming for other in self.others)
+        return any(name in self.causes for name in self.said[:2])
 
 
 @dataclass
@@ -96,7 +92,7 @@ class Tally:
         self.counts["all"] += 1
         for what in ("first", "two", "falsely", "ambiguous"):
             self.counts[what] += getattr(answer, what)
-        self.counts["very"] += bool(answer.said) and answer.said[0] == answer.failure.causes[0]
+        self.counts["very"] += bool(answer.said) and answer.said[0] == answer.causes[0]
         self.counts["silent"] += not answer.said
         self.counts["shown"] += answer.first or answer.ambiguous
 
@@ -147,8 +143,8 @@ def made(half: str, words: bool, every: int = 1, only: str = "") -> Iterator[lis
             continue
         path = folder() / f"{name.replace('/', '-')}{' made up' * words}.pickle"
         if not path.exists():
-            path.write_bytes(pickle.dumps(_stored(half, name, words)))
-        yield pickle.loads(path.read_bytes())  # noqa: S301 - our own
+            path.write_bytes(pickle.dumps([tuple(row) for row in _stored(half, name, words)]))
+        yield [Stored(*row) for row in pickle.loads(path.read_bytes())]  # noqa: S301 - our own
 
 
 def _stored(half: str, name: str, words: bool) -> list[Stored]:
@@ -202,14 +198,19 @@ def texts(failures: list[Stored], ways: int, only: str = "") -> Iterator[Answer]
     for failure, way, shown, others in pasted(failures, ways, only):
         found = explain(shown).causes
         promised = any(cause.repairable_by_renaming for cause in found)
-        yield Answer(failure, way, shown, [cause.cause for cause in found], promised, others)
+        # A text that a true promise would fit as well, word for word, cannot show that this one is not true.
+        falsely = promised and failure.renaming is False and not any(other.renaming for other in others)
+        ambiguous = any(other.causes[0] not in failure.causes for other in others)
+        said = [cause.cause for cause in found]
+        yield Answer(failure.net, failure.kind, way, shown[:900], said, falsely, ambiguous)
 
 
 def tables(failures: list[Stored], only: str = "") -> Iterator[Answer]:
     for failure in failures:
         if not only or only in failure.kind:
             said, promised = _diagnosed(failure)
-            yield Answer(failure, "tables", "", said, promised)
+            falsely = promised and failure.renaming is False
+            yield Answer(failure.net, failure.kind, "tables", _example(failure), said, falsely)
 
 
 def _diagnosed(failure: Stored) -> tuple[list[str], bool]:
@@ -227,7 +228,7 @@ def print_by(answers: Iterable[Answer], what: str) -> dict[str, Tally]:
     """A table with a line for each value of `what`, the worst first."""
     tallies: dict[str, Tally] = defaultdict(Tally)
     for answer in answers:
-        value = {"way": answer.way, "kind": answer.failure.kind, "cause": answer.failure.causes[0]}[what]
+        value = {"way": answer.way, "kind": answer.kind, "cause": answer.causes[0]}[what]
         tallies[value].add(answer)
     print(f"\n{HEAD.replace(' ' * len(what), what, 1)}")
     for value, tally in sorted(tallies.items(), key=lambda item: item[1].share("first")):
@@ -240,14 +241,12 @@ def print_confusions(answers: list[Answer], most: int) -> None:
     wrong: dict[tuple[str, str], list[Answer]] = defaultdict(list)
     for answer in answers:
         if not answer.first:
-            wrong[answer.failure.kind, " + ".join(answer.said[:2]) or "nothing"].append(answer)
+            wrong[answer.kind, " + ".join(answer.said[:2]) or "nothing"].append(answer)
     for (kind, said), some in sorted(wrong.items(), key=lambda item: -len(item[1]))[:most]:
         ways = ", ".join(f"{way} {n}" for way, n in Counter(a.way for a in some).most_common(4))
         least = min(some, key=lambda answer: (answer.ambiguous, len(answer.shown)))
-        print(
-            f"\n{len(some)} x {kind} ({'/'.join(least.failure.causes)}) -> {said}   [{ways}] e.g. {least.failure.net}"
-        )
-        print("    " + least.shown[:700].replace("\n", "\n    ") if least.shown else _example(least.failure))
+        print(f"\n{len(some)} x {kind} ({'/'.join(least.causes)}) -> {said}   [{ways}] e.g. {least.net}")
+        print("    " + least.shown[:700].replace("\n", "\n    "))
 
 
 def _example(failure: Stored) -> str:
@@ -255,7 +254,8 @@ def _example(failure: Stored) -> str:
     file, model = failure.file, failure.model
     lines = [f"file {n} {getattr(t, 'shape', '...')}" for n, t in file.items() if n not in model][:4]
     lines += [f"model {n} {t.shape}" for n, t in model.items() if n not in file][:4]
-    return "    " + "\n    ".join(lines)
+    sizes = [n for n in model if n in file and getattr(file[n], "shape", None) != model[n].shape]
+    return "\n".join(lines + [f"{n} {getattr(file[n], 'shape', '...')} {model[n].shape}" for n in sizes[:4]])
 
 
 def summary(title: str, answers: list[Answer], goals: tuple[float, float], tables_: bool) -> list[Row]:
@@ -281,12 +281,12 @@ def summary(title: str, answers: list[Answer], goals: tuple[float, float], table
 
 def agreement(said: list[Answer], compared: list[Answer], name: str) -> Row:
     """How often a text that is whole and the tables behind it have the same first cause."""
-    by_tables = {(answer.failure.net, answer.failure.kind): answer for answer in compared}
-    pairs = [(answer, by_tables[answer.failure.net, answer.failure.kind]) for answer in said if answer.way not in LOSSY]
+    by_tables = {(answer.net, answer.kind): answer.said[:1] for answer in compared}
+    pairs = [(a.kind, a.said[:1], by_tables[a.net, a.kind]) for a in said if a.way not in LOSSY]
     unlike = Counter(
-        f"{text.failure.kind}: {'+'.join(text.said[:1]) or 'nothing'} / {'+'.join(tables.said[:1]) or 'nothing'}"
-        for text, tables in pairs
-        if text.said[:1] != tables.said[:1]
+        f"{kind}: {'+'.join(text) or 'nothing'} / {'+'.join(both) or 'nothing'}"
+        for kind, text, both in pairs
+        if text != both
     )
     print("\n=== explain and diagnose disagree")
     for what, count in unlike.most_common(25):
@@ -295,35 +295,42 @@ def agreement(said: list[Answer], compared: list[Answer], name: str) -> Row:
     return Row(f"explain and diagnose, {name}: the same cause first", "at least", 95, "%", share, f"{len(pairs)} texts")
 
 
+def measure(half: str, o: Namespace) -> list[Row]:
+    """The rows of one half of the networks."""
+    said: list[Answer] = []
+    compared: list[Answer] = []
+    for failures in made(half, o.made_up, o.every, o.net):
+        said += texts(failures, o.ways, o.only)
+        compared += tables(failures, o.only)
+    name = f"half {half}{', made-up words' * o.made_up}"
+    found = summary(f"explain, {name}", said, (90, 90) if o.made_up else (96, 99), tables_=False)
+    found += summary(f"diagnose, {name}", compared, (90, 90) if o.made_up else (95, 99), tables_=True)
+    found.append(agreement(said, compared, name))
+    if o.details:
+        for title, answers in (("explain", said), ("diagnose", compared)):
+            print(f"\n=== confusions of {title}")
+            print_confusions(answers, o.details)
+    return found
+
+
+def rows(o: Namespace) -> list[Row]:
+    if absent := [library for library in LIBRARIES if importlib.util.find_spec(library) is None]:
+        anchor = f"no {', '.join(absent)}: pip install -e .[failures]"
+        return [Row("failures made from real networks", "at least", 96, "%", None, anchor)]
+    return [row for half in o.half for row in measure(half, o)]
+
+
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--half", default="a", choices=("a", "b", "c"))
+    options.add_argument("--half", default="ab", help="of the networks: a, b, c or several (%(default)s)")
     options.add_argument("--ways", type=int, default=4, help="of pasting, for each failure (%(default)s)")
-    options.add_argument("--every", type=int, default=1, metavar="N", help="only each Nth network")
+    options.add_argument("--every", type=int, default=4, metavar="N", help="only each Nth network (%(default)s)")
     options.add_argument("--made-up", action="store_true", help="every component of every name is an invented word")
     options.add_argument("--details", type=int, default=0, metavar="N", help="print the N largest confusions")
     options.add_argument("--only", default="", metavar="KIND", help="only kinds with this in their names")
     options.add_argument("--net", default="", help="only networks with this in their names")
     o = options.parse_args()
-    if absent := [library for library in LIBRARIES if importlib.util.find_spec(library) is None]:
-        anchor = f"no {', '.join(absent)}: pip install -e .[failures]"
-        report([Row("failures made from real networks", "at least", 96, "%", None, anchor)], o.rows)
-        return
-    said: list[Answer] = []
-    compared: list[Answer] = []
-    for failures in made(o.half, o.made_up, o.every, o.net):
-        said += texts(failures, o.ways, o.only)
-        compared += tables(failures, o.only)
-    name = f"half {o.half}{', made-up words' * o.made_up}"
-    rows = summary(f"explain, {name}", said, (90, 90) if o.made_up else (96, 99), tables_=False)
-    rows += summary(f"diagnose, {name}", compared, (90, 90) if o.made_up else (95, 99), tables_=True)
-    rows.append(agreement(said, compared, name))
-    if o.details:
-        print("\n=== confusions of explain")
-        print_confusions(said, o.details)
-        print("\n=== confusions of diagnose")
-        print_confusions(compared, o.details)
-    report(rows, o.rows)
+    report(rows(o), o.rows)
 
 
 if __name__ == "__main__":
