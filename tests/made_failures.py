@@ -324,7 +324,8 @@ def model_parallel(net: Net, rng: random.Random) -> Made:
 
 @kind("model_is_wrapped")
 def model_compiled(net: Net, rng: random.Random) -> Made:
-    return Made(torch.compile(net.model), net.state, {name: "_orig_mod." + name for name in net.state})
+    model = Named(under("_orig_mod.", net.state), "OptimizedModule")  # torch.compile's own takes seconds to import
+    return Made(model, net.state, {name: "_orig_mod." + name for name in net.state})
 
 
 @kind("wrapper_prefix", "model_is_wrapped")
