@@ -344,7 +344,7 @@ def file_wrapped_twice_model_once(net: Net, rng: random.Random) -> Made:
 # paths in front
 
 
-OUTER = ("model.", "net.", "network.", "encoder.", "backbone.", "model.model.", "core.pretrained.", "student.net.")
+OUTER = ("model.", "net.", "network.", "encoder.", "backbone.", "model.model.", "core.pretrained.", "policy.net.")
 
 
 def _outer(net: Net, rng: random.Random) -> str:
