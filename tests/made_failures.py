@@ -679,28 +679,36 @@ def relative(net: Net, which: str, names: bool | None = None) -> Made | None:
     return None if names is not None and names != (set(state) == set(net.state)) else Made(net.model, state)
 
 
-def nested(net: Net, made: Made | None) -> bool:
-    """Whether one of both has all names of the other: the same network, only larger."""
-    return made is not None and (set(made.file) <= set(net.state) or set(made.file) >= set(net.state))
+def larger(net: Net, which: str) -> tuple[Made | None, bool]:
+    """A relative's file, and whether it is the same network but for numbers: all names of one in the other, the same
+    kernels."""
+    made = relative(net, which)
+    if made is None:
+        return None, False
+    names, own = set(made.file), set(net.state)
+    kernels = all(made.file[n].shape[2:] == net.state[n].shape[2:] for n in names & own if net.state[n].dim() > 3)
+    return made, kernels and (names <= own or names >= own)
 
 
 @kind("wrong_encoder")
 def other_width(net: Net, rng: random.Random) -> Made | None:
-    made = relative(net, "width")
-    return made if nested(net, made) else None
+    made, same_kind = larger(net, "width")
+    if made is None or all(made.file[n].shape == t.shape for n, t in net.state.items() if n in made.file):
+        return None
+    return made if same_kind else None
 
 
 @kind("wrong_encoder", "different_model")
 def other_depth(net: Net, rng: random.Random) -> Made | None:
-    made = relative(net, "depth")
-    return made if nested(net, made) else None
+    made, same_kind = larger(net, "depth")
+    return made if same_kind else None
 
 
 @kind("wrong_encoder", "different_model")
 def other_variant(net: Net, rng: random.Random) -> Made | None:
     """One of the same family that is built in part in another way: resnet50's bottlenecks for resnet18's blocks."""
-    made = relative(net, "width") or relative(net, "depth")
-    return None if nested(net, made) else made
+    made, same_kind = larger(net, "width" if "width" in net.kin else "depth")
+    return None if same_kind else made
 
 
 @kind("head_size")
@@ -1100,11 +1108,23 @@ def buffer_that_the_model_wants(net: Net, rng: random.Random) -> Made | None:
     return Made(Named({**net.state, **more}, title(net)), net.state)
 
 
+def _shared(net: Net) -> list[str]:
+    """Names of tensors that have an earlier name as well; the module's own sharing says which."""
+    seen: dict[int, str] = {}
+    return [n for n, t in net.model.state_dict(keep_vars=True).items() if seen.setdefault(id(t), n) != n]
+
+
 @kind("tied_weights", structural=False)
 def tied(net: Net, rng: random.Random) -> Made | None:
-    """safetensors keeps one name of a tensor that has two; here the model's own sharing says which."""
-    seen: dict[int, str] = {}
-    twice = [n for n, t in net.model.state_dict(keep_vars=True).items() if seen.setdefault(id(t), n) != n]
+    """safetensors keeps one name of a tensor that has two: a table of tokens that is the output layer as well."""
+    twice = [name for name in _shared(net) if net.state[name].dim() == 2 and len(net.state[name]) > 256]
+    return Made(net.model, {n: t for n, t in net.state.items() if n not in twice}) if twice else None
+
+
+@kind("tied_weights", "different_model", "sharded_model", structural=False)
+def shared_inside(net: Net, rng: random.Random) -> Made | None:
+    """The same of layers that are used twice, which their names do not show."""
+    twice = [name for name in _shared(net) if net.state[name].dim() != 2]
     return Made(net.model, {n: t for n, t in net.state.items() if n not in twice}) if twice else None
 
 
