@@ -171,7 +171,7 @@ def _infos(value: Any) -> Any:
     return value if isinstance(value, (int, float, str, type(None))) else str(value)
 
 
-LOSSY = ("three_names_and_dots", "cut", "begins_in_the_middle", "last_lines", "one_list_only")
+LOSSY = ("three_names_and_dots", "few_names", "cut", "begins_in_the_middle", "last_lines", "one_list_only")
 Pasted = tuple[Stored, str, str, tuple[Stored, ...]]
 
 

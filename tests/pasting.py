@@ -28,16 +28,24 @@ def whole(text: str, rng: random.Random) -> str | None:
 @way
 def three_names_and_dots(text: str, rng: random.Random) -> str | None:
     """The first names of each list and the first sizes, then an ellipsis."""
-    dots = rng.choice(["...", "..., ", "…"])
+    return _shortened(text, 3, f", {rng.choice(['...', '..., ', '…'])}", "\n\t...")
 
+
+@way
+def few_names(text: str, rng: random.Random) -> str | None:
+    """The same without any sign that names were left out, as people retype an error."""
+    return _if_changed(text, _shortened(text, rng.choice([4, 6, 10]), ". ", ""))
+
+
+def _shortened(text: str, most: int, end: str, end_of_sizes: str) -> str:
     def shorten(match: re.Match[str]) -> str:
         head, *names = match[0].split('"')
-        return match[0] if len(names) < 8 else '"'.join([head, *names[:5]]) + f'", {dots}'
+        return match[0] if len(names) < 2 * most + 2 else '"'.join([head, *names[: 2 * most - 1]]) + f'"{end}'
 
     sizes = _SIZE.findall(text)
-    for line in sizes[3:]:
+    for line in sizes[most:]:
         text = text.replace(line + "\n", "", 1).replace("\n" + line, "", 1)
-    return _LIST.sub(shorten, text) + ("\n\t..." if len(sizes) > 3 else "")
+    return _LIST.sub(shorten, text) + (end_of_sizes if len(sizes) > most else "")
 
 
 @way
