@@ -112,11 +112,19 @@ HEAD = f"{'':34}{'all':>7}{'first':>8}{'two':>8}{'very':>8}{'silent':>8}{'ambig.
 @cache
 def labels() -> dict[str, tuple[str, ...]]:
     """Kind -> the causes that are right, read from the source: another label needs no new failure."""
-    found = {}
-    for node in ast.parse(MAKERS[0].read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and node.decorator_list and isinstance(node.decorator_list[0], ast.Call):
-            found[node.name] = tuple(ast.literal_eval(argument) for argument in node.decorator_list[0].args)
-    return found
+    return {name: tuple(ast.literal_eval(argument) for argument in call.args) for name, call in _decorated().items()}
+
+
+def structural(name: str) -> bool:
+    """Whether structure alone shows this kind, in a network with invented names."""
+    return not any(word.arg == "structural" for word in _decorated()[name].keywords)
+
+
+@cache
+def _decorated() -> dict[str, ast.Call]:
+    functions = [n for n in ast.parse(MAKERS[0].read_text("utf-8")).body if isinstance(n, ast.FunctionDef)]
+    calls = {node.name: node.decorator_list[0] for node in functions if node.decorator_list}
+    return {name: call for name, call in calls.items() if isinstance(call, ast.Call)}
 
 
 def folder() -> Path:
@@ -144,7 +152,8 @@ def made(half: str, words: bool, every: int = 1, only: str = "") -> Iterator[lis
         path = folder() / f"{name.replace('/', '-')}{' made up' * words}.pickle"
         if not path.exists():
             path.write_bytes(pickle.dumps([tuple(row) for row in _stored(half, name, words)]))
-        yield [Stored(*row) for row in pickle.loads(path.read_bytes())]  # noqa: S301 - our own
+        stored = [Stored(*row) for row in pickle.loads(path.read_bytes())]  # noqa: S301 - our own
+        yield [failure for failure in stored if structural(failure.kind) or not words]
 
 
 def _stored(half: str, name: str, words: bool) -> list[Stored]:

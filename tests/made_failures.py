@@ -641,7 +641,7 @@ def from_another_library(net: Net, rng: random.Random) -> Made | None:
     return None if other is None else Made(net.model, other.state_dict())
 
 
-@kind("damaged_names")
+@kind("damaged_names", structural=False)
 def seven_characters_cut(net: Net, rng: random.Random) -> Made | None:
     """Cut off every name, whether `module.` stood there or not."""
     return moved(net, lambda name: name[7:])
