@@ -6,7 +6,7 @@ Every network of `architectures` fails in every way of `made_failures`; torch ra
 text as people paste it (`--ways`: how many ways of pasting for each failure; the same ones in every run), `diagnose`
 the two tables. "first": the first cause is one that a careful expert would accept; "two": one of the first two.
 "falsely": renaming is said to repair what it cannot. "ambiguous": another kind of failure of the same network, with
-other causes, shows the very same words.
+other causes, shows the very same words; "oracle": how often one could be right who knew both tables of all of these.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class Answer:
     said: list[str]
     falsely: bool = False  # a repair is promised that cannot be
     ambiguous: bool = False  # another kind, with other causes, shows the very same words
+    oracle: tuple[float, float] = (1, 1)  # how often the best cause, and the best two, would be right for these words
 
     @property
     def causes(self) -> tuple[str, ...]:
@@ -87,6 +88,7 @@ class Tally:
     """Counts of answers, for one line of a table."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    oracle: tuple[float, float] = (0, 0)
 
     def add(self, answer: Answer) -> None:
         self.counts["all"] += 1
@@ -95,6 +97,7 @@ class Tally:
         self.counts["very"] += bool(answer.said) and answer.said[0] == answer.causes[0]
         self.counts["silent"] += not answer.said
         self.counts["shown"] += answer.first or answer.ambiguous
+        self.oracle = (self.oracle[0] + answer.oracle[0], self.oracle[1] + answer.oracle[1])
 
     def share(self, what: str) -> float:
         return 100 * self.counts[what] / max(1, self.counts["all"])
@@ -103,10 +106,12 @@ class Tally:
         shares = "".join(
             f"{self.share(what):8.1f}" for what in ("first", "two", "very", "silent", "ambiguous", "shown")
         )
-        return f"{title:34}{self.counts['all']:7}{shares}{self.counts['falsely']:8}"
+        oracle = "".join(f"{100 * sum_ / max(1, self.counts['all']):8.1f}" for sum_ in self.oracle)
+        return f"{title:34}{self.counts['all']:7}{shares}{oracle}{self.counts['falsely']:8}"
 
 
-HEAD = f"{'':34}{'all':>7}{'first':>8}{'two':>8}{'very':>8}{'silent':>8}{'ambig.':>8}{'1 or a.':>8}{'falsely':>8}"
+COLUMNS = ("first", "two", "very", "silent", "ambig.", "1 or a.", "oracle", "of two", "falsely")
+HEAD = f"{'':34}{'all':>7}" + "".join(f"{name:>8}" for name in COLUMNS)
 
 
 @cache
@@ -180,7 +185,8 @@ def _infos(value: Any) -> Any:
     return value if isinstance(value, (int, float, str, type(None))) else str(value)
 
 
-LOSSY = ("three_names_and_dots", "few_names", "cut", "begins_in_the_middle", "last_lines", "one_list_only")
+HIDING = ("cut", "begins_in_the_middle", "last_lines", "one_list_only")  # a whole list may be out of sight
+LOSSY = ("three_names_and_dots", "few_names", *HIDING)
 Pasted = tuple[Stored, str, str, tuple[Stored, ...]]
 
 
@@ -198,8 +204,8 @@ def pasted(failures: list[Stored], ways: int, only: str = "") -> Iterator[Pasted
 
 def _others(failures: list[Stored], failure: Stored, way: str, shown: str, seed: str) -> Iterator[Stored]:
     for other in failures:
-        text = other.text if way not in LOSSY else WAYS[way](other.text, random.Random(seed))
-        if other.kind != failure.kind and text == (failure.text if way not in LOSSY else shown):
+        same = WAYS[way](other.text, random.Random(seed)) == shown if way in HIDING else other.text == failure.text
+        if same and other.kind != failure.kind:
             yield other
 
 
@@ -211,7 +217,18 @@ def texts(failures: list[Stored], ways: int, only: str = "") -> Iterator[Answer]
         falsely = promised and failure.renaming is False and not any(other.renaming for other in others)
         ambiguous = any(other.causes[0] not in failure.causes for other in others)
         said = [cause.cause for cause in found]
-        yield Answer(failure.net, failure.kind, way, shown[:900], said, falsely, ambiguous)
+        oracle = _oracle([failure, *others])
+        yield Answer(failure.net, failure.kind, way, shown[:900], said, falsely, ambiguous, oracle)
+
+
+def _oracle(same: list[Stored]) -> tuple[float, float]:
+    """What somebody who knows every kind and both tables could say of one text: the share of these failures, all of
+    which show it, for which the best cause is right, and the best two."""
+    right = [set(failure.causes) for failure in same]
+    causes = sorted(set().union(*right))
+    one = max(sum(cause in each for each in right) for cause in causes)
+    two = max(sum(bool(each & {a, b}) for each in right) for a in causes for b in causes)
+    return one / len(same), two / len(same)
 
 
 def tables(failures: list[Stored], only: str = "") -> Iterator[Answer]:
