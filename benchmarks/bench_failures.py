@@ -332,6 +332,8 @@ def measure(half: str, o: Namespace) -> list[Row]:
     found = summary(f"explain, {name}", said, (90, 90) if o.made_up else (96, 99), tables_=False)
     found += summary(f"diagnose, {name}", compared, (90, 90) if o.made_up else (95, 99), tables_=True)
     found.append(agreement(said, compared, name))
+    for answer in [answer for answer in (*said, *compared) if answer.falsely]:
+        print(f"a false promise: {answer.kind}, {answer.net}, {answer.way}: {' + '.join(answer.said)}")
     if o.details:
         for title, answers in (("explain", said), ("diagnose", compared)):
             print(f"\n=== confusions of {title}")
