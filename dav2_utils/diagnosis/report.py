@@ -57,6 +57,7 @@ class Diagnosis:
     size_mismatch: list[dict[str, Any]] = field(default_factory=list)  # name, file, model
     cannot_be_known: list[str] = field(default_factory=list)
     rename: dict[str, str] = field(default_factory=dict)  # every kept name of the file -> its new name
+    renaming: dict[str, str] = field(default_factory=dict)  # runs of components that alone make it fit: old -> new
     path: tuple[str, ...] = ()  # where in the file the chosen set of weights is
     file: str | None = None
     target: str | None = None
