@@ -12,21 +12,22 @@ endif
 comma := ,
 PINS := tests/pins.txt
 .DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE # the suite starts hundreds of processes, and each would compile the package anew
 .PHONY: help lab fresh test test-elsewhere test-floors check stub pyz lessons lessons-update reports-update bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# pip is not told to be quiet: a long installation is seen to live.
+# pip is not told to be quiet, so that people see it working.
 define INSTALL
 @$(BIN)/python -m pip install --disable-pip-version-check -c $(PINS) -e $(1) || { \
-  echo "The set-up is not finished: the lines above say why. It needs a network. Run the same command again: it goes on."; exit 1; }
+  echo "The set-up did not finish: the lines above say why. It needs a network. Run the same command again to continue."; exit 1; }
 endef
 
 # Without a GPU, gigabytes can be spared; whoever told pip where to look has chosen already.
 define HINT
 @[ "$$(uname -sm)" != "Linux x86_64" ] || command -v nvidia-smi >/dev/null || [ -n "$$PIP_EXTRA_INDEX_URL$$PIP_INDEX_URL$$PIP_FIND_LINKS" ] || \
-  { echo "No NVIDIA GPU here, but pip's torch brings 4 GB for one along. To spare them: Ctrl-C, then"; \
+  { echo "No NVIDIA GPU here, but pip's torch brings 4 GB for one along. To skip that: Ctrl-C, then"; \
     echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make $(MAKECMDGOALS)"; }
 endef
 
@@ -52,6 +53,8 @@ $(BIN)/pip$(EXE):
 	@touch $@
 
 # The floors, and the pins for what has none. Their wheels end with Python 3.12.
+SHARED := import pathlib, sysconfig; own = pathlib.Path(sysconfig.get_path("purelib")); \
+  (own / "shared.pth").write_text(str(own).replace(".venv-floors", ".venv"))
 .venv-floors/test.stamp: BIN := $(subst .venv,.venv-floors,$(BIN))
 .venv-floors/test.stamp: PINS := .venv-floors/constraints.txt
 .venv-floors/test.stamp: pyproject.toml tests/floors.txt $(PINS)
@@ -60,6 +63,7 @@ $(BIN)/pip$(EXE):
 	@echo "Setting up .venv-floors with the oldest versions that pyproject.toml allows (once)"
 	$(HINT)
 	@$(PYTHON) -m venv .venv-floors
+	@$(BIN)/python -c '$(SHARED)' # what has no floor is taken from .venv; with another Python, there is nothing to take
 	@awk -F== 'NR == FNR { floor[$$1] } NR == FNR || !($$1 in floor)' tests/floors.txt tests/pins.txt > $(PINS)
 	$(call INSTALL,'.[lessons$(comma)test]')
 	@touch $@
@@ -80,7 +84,7 @@ LAB_FLAGS = --log-level=WARN $(shell [ "$$(id -u)" = 0 ] && echo --allow-root) \
 # The PATH is for the lab's terminal and for `!dav2`.
 lab: .venv/lessons.stamp .venv/share/jupyter/lab/settings/overrides.json  ## the lessons, in JupyterLab: copies to work in, in my_lessons/
 	@$(BIN)/dav2 lessons
-	@echo "Starting JupyterLab. Where no browser opens, open the address below; Ctrl-C, twice, ends it."
+	@echo "Starting JupyterLab. If no browser opens, open the address below. Ctrl-C twice ends it."
 	@PATH="$$PWD/$(BIN):$$PATH" MSYS_NO_PATHCONV=1 jupyter lab --LabApp.default_url=/lab/tree/my_lessons/00_start_here.ipynb $(LAB_FLAGS) $(ARGS)
 
 fresh: .venv/lessons.stamp  ## clean copies of the lessons, your old ones kept beside them; one: make fresh ARGS=02
@@ -89,11 +93,11 @@ fresh: .venv/lessons.stamp  ## clean copies of the lessons, your old ones kept b
 test: .venv/test.stamp  ## the whole suite, every lesson executed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-test-elsewhere: .venv/test.stamp  ## what a processor can change, as if on four others; one: make test-elsewhere ARGS=avx2
+test-elsewhere: .venv/test.stamp  ## whatever depends on the processor, as if on four others; one: make test-elsewhere ARGS=avx2
 	$(BIN)/python tests/elsewhere.py $(ARGS)
 
 # Without a browser: ipywidgets 7 in JupyterLab 4 is nobody's; its people are in Colab, which has a page of its own.
-test-floors: .venv-floors/test.stamp  ## the suite under the oldest versions that pyproject.toml allows (.venv-floors)
+test-floors: .venv/test.stamp .venv-floors/test.stamp  ## the suite under the oldest versions that pyproject.toml allows (.venv-floors)
 	$(subst .venv,.venv-floors,$(BIN))/python -m pytest -n 2 --dist loadgroup -m 'not browser' $(ARGS)
 
 check: .venv/test.stamp  ## style, types, the structure of the lessons, the order of the rooms
@@ -107,20 +111,21 @@ check: .venv/test.stamp  ## style, types, the structure of the lessons, the orde
 pyz: .venv/lessons.stamp  ## the command in one file, for a machine with Python and nothing else (build/dav2.pyz)
 	$(BIN)/python tools/pyz.py
 
-stub: .venv/lessons.stamp  ## write dav2_utils/__init__.pyi anew, after a public name came or went
+stub: .venv/lessons.stamp  ## rewrite dav2_utils/__init__.pyi after adding or removing a public name
 	$(BIN)/python tools/stub.py
 
-lessons: .venv/lessons.stamp  ## run every lesson and write it as a page, for reading without a kernel (site/index.html)
+lessons: .venv/test.stamp  ## run every lesson; pages, slides, a sheet, answers and a reference go into site/
 	$(BIN)/python tools/lessons.py run $(ARGS)
 
 lessons-update: .venv/test.stamp  ## run every lesson and store it with its new outputs
 	$(BIN)/python tools/lessons.py update $(ARGS)
 
-reports-update: .venv/test.stamp  ## store the reports anew, word for word, as the tests expect them (then read the diff)
+reports-update: .venv/test.stamp  ## store the reports and docs/causes.md again, as the tests expect them (then read the diff)
 	$(BIN)/python tests/diagnosis/test_reports.py
+	$(BIN)/python tools/causes.py
 
 bench: .venv/test.stamp  ## every goal beside its measured figure, in one table (7 GB in build/, several minutes)
 	$(BIN)/python benchmarks $(ARGS)
 
-clean:  ## take away what was made, the environment too, but not my_lessons
+clean:  ## delete what was built, the environment included, but not my_lessons
 	rm -rf .venv .venv-floors build site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -185,6 +185,7 @@ def _infos(value: Any) -> Any:
     return value if isinstance(value, (int, float, str, type(None))) else str(value)
 
 
+SEVERAL = ("two_in_a_container", "adversarial")  # two complete sets: asking which is meant is the right answer
 HIDING = ("cut", "begins_in_the_middle", "last_lines", "one_list_only")  # a whole list may be out of sight
 LOSSY = ("three_names_and_dots", "few_names", *HIDING)
 Pasted = tuple[Stored, str, str, tuple[Stored, ...]]
@@ -253,7 +254,7 @@ def _diagnosed(failure: Stored) -> tuple[list[str], bool]:
     try:
         found = diagnose(failure.file, failure.model)
     except AmbiguousSets:
-        return ["training_container" if "training_container" in failure.causes else "several sets"], False
+        return ["training_container" if failure.kind in SEVERAL else "several sets"], False
     except CheckpointError as error:
         none = "no named tensors" in str(error)
         return ["not_a_state_dict" if none else f"error: {error}"[:60]], False
@@ -319,6 +320,7 @@ def agreement(said: list[Answer], compared: list[Answer], name: str) -> Row:
     """How often a text that is whole and the tables behind it have the same first cause."""
     by_tables = {(answer.net, answer.kind): answer.said[:1] for answer in compared}
     pairs = [(a.kind, a.said[:1], by_tables[a.net, a.kind]) for a in said if a.way not in LOSSY]
+    pairs = [pair for pair in pairs if pair[2] != ["not_a_state_dict"]]  # refused before it is looked at
     unlike = Counter(
         f"{kind}: {'+'.join(text) or 'nothing'} / {'+'.join(both) or 'nothing'}"
         for kind, text, both in pairs

@@ -34,8 +34,13 @@ from .training.scenes import make_scene as make_scene
 from .training.data import evaluate as evaluate
 from .training.loop import make_checkpoint as make_checkpoint
 from .classroom.setup import lesson_folder as lesson_folder
+from .classroom.setup import sample_photo as sample_photo
 from .classroom.plots import compare_depths as compare_depths
 from .classroom.plots import show_depth as show_depth
+from .classroom.drawings import draw_box as draw_box
+from .classroom.drawings import draw_cuts as draw_cuts
+from .classroom.drawings import draw_paths as draw_paths
+from .classroom.drawings import draw_tables as draw_tables
 from .classroom.exercises import check as check
 from .classroom.progress import progress as progress
 from .classroom.clinic import PATIENTS as PATIENTS

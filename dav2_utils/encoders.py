@@ -6,6 +6,7 @@ DINOv2 (arXiv:2304.07193). `tiny` is ours, made for a classroom; it is in neithe
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,12 @@ class Encoder:
     layers: tuple[int, int, int, int]  # the blocks whose output the head takes
     swiglu: bool = False  # vitg's feed-forward: mlp.w12 and mlp.w3 in place of mlp.fc1 and mlp.fc2
     image_size: int = 518  # pixels; the grid that the position table was made for
+    only_size: int | None = None  # pixels; the shorter side in all of its training, when it copes with no other
+
+    @property
+    def input_size(self) -> int:
+        """The shorter side, in pixels, at which the network sees a picture unless told otherwise."""
+        return self.only_size or 518
 
     @property
     def hidden(self) -> int:
@@ -46,7 +53,7 @@ ENCODERS: dict[str, Encoder] = {
         Encoder("vitb", 768, 12, 12, 128, (96, 192, 384, 768), (2, 5, 8, 11)),
         Encoder("vitl", 1024, 24, 16, 256, (256, 512, 1024, 1024), (4, 11, 17, 23)),
         Encoder("vitg", 1536, 40, 24, 384, (1536, 1536, 1536, 1536), (9, 19, 29, 39), swiglu=True),
-        Encoder("tiny", 160, 8, 5, 32, (32, 48, 96, 128), (1, 3, 5, 7), image_size=154),
+        Encoder("tiny", 160, 8, 5, 32, (32, 48, 96, 128), (1, 3, 5, 7), image_size=154, only_size=112),
     )
 }
 
@@ -141,6 +148,11 @@ def _pair(name: str, weight: tuple[int, ...]) -> tuple[Row, Row]:
     return (f"{name}.weight", weight), (f"{name}.bias", weight[:1])
 
 
+@functools.cache
+def _tables() -> dict[str, Table]:
+    return {name: table_for(name) for name in ENCODERS}
+
+
 def infer_encoder(table: Table) -> str | None:
     """Which encoder `table` belongs to, by names and shapes behind any prefix; None if it is no Depth Anything.
 
@@ -154,8 +166,8 @@ def infer_encoder(table: Table) -> str | None:
         if start is not None:
             found[".".join(path[start:])] = info.shape
     best, most = None, len(found) // 2
-    for encoder in ENCODERS if found else ():
-        agree = sum(found.get(name) == info.shape for name, info in table_for(encoder).items())
+    for encoder, table_of_it in _tables().items() if found else ():
+        agree = sum(found.get(name) == info.shape for name, info in table_of_it.items())
         if agree > most:
             best, most = encoder, agree
     return best

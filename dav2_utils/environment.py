@@ -105,9 +105,7 @@ def _two_processes(rows: list[Check]) -> list[Check]:
 
     if torch.distributed.is_available() and torch.distributed.is_gloo_available():
         return [Check("gloo", "in torch", "for two-process training on a CPU", "ok")]
-    return [
-        Check("gloo", "-", "for two-process training on a CPU", "absent", "Lesson 01 goes on with DataParallel alone")
-    ]
+    return [Check("gloo", "-", "for two-process training on a CPU", "absent", "Lesson 01 uses DataParallel instead")]
 
 
 def _numbers(version: str) -> tuple[int, ...]:

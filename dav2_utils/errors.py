@@ -64,12 +64,13 @@ class NoWeights(CheckpointError):
 
     kind = "no checkpoint"
 
-    def __init__(self, path: Path, format: str, holds: str) -> None:
+    def __init__(self, path: Path, format: str, holds: str, do: str = "") -> None:
         self.path, self.format = path, format
+        found = "There are no tensors" if do else "There are no weights"
         super().__init__(
-            f"There are no weights in {printable(path.name)}; it holds {holds}",
+            f"{found} in {printable(path.name)}; it holds {holds}",
             "named tensors, as state_dict() gives them",
-            "Look for the file of the model beside it; optimizer state and settings are often saved separately",
+            do or "Look for the file of the model beside it; optimizer state and settings are often saved separately",
         )
 
 

@@ -62,44 +62,11 @@ def recognise(table: Table) -> Recognised:
     return Recognised(own.family, own.variant, None if own.rule.ours == "" else _inside(table, own.family))
 
 
-class About(NamedTuple):
-    """What to do with a network of a family."""
-
-    package: str  # where its class is: a repository, or a name for pip
-    cls: str
-    rename: dict[str, str]  # runs of components to exchange for the names of Depth Anything V2; mostly empty
-    note: str  # of the texts `families.notes`; empty where there is nothing more to say
-
-
-def about(family: str) -> About:
-    """Who loads a network of `family`, and how its names become ours. Raises `KeyError` for a family not known."""
-    rule = next((rule for rule in _rules() if family in rule.family), None)
-    if rule is None:
-        raise KeyError(f"there is no family {family!r} in families.json")
-    return About(rule.package, rule.cls, dict(rule.rename), rule.note)
-
-
-def advice(found: Recognised) -> list[str]:
-    """Sentences on what to do with what was recognised, in the reader's language; none where nothing was.
-
-    Only a Depth Anything is offered to be taken out.
-    """
-    said = []
-    if found.family:
-        package, cls, _, note = about(found.family[0])
-        said = [say("families.loader", package=package, cls=cls), *([say(f"families.notes.{note}")] if note else [])]
-    ours = {name for rule in _rules() if rule.ours == "" for name in rule.family}
-    if found.contains and found.contains.at and set(found.contains.family) <= ours:
-        at = found.contains.at
-        said.append(say("families.inside", family=" / ".join(found.contains.family), at=at, name=at.rstrip(".")))
-    return said
-
-
 # Matching -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Rule:
+class Rule:
     family: list[str]
     package: str = ""
     cls: str = ""
@@ -115,11 +82,11 @@ class _Rule:
     note: str = ""
 
 
-_NOTHING = _Rule([])
+_NOTHING = Rule([])
 
 
 class _Match(NamedTuple):
-    rule: _Rule
+    rule: Rule
     variant: str
     entries: int = 0
 
@@ -136,21 +103,21 @@ def _data() -> dict[str, Any]:
 
 
 @functools.cache
-def _rules() -> tuple[_Rule, ...]:
+def rules() -> tuple[Rule, ...]:
     return tuple(_rule(dict(row)) for row in _data()["rules"])
 
 
-def _rule(row: dict[str, Any]) -> _Rule:
+def _rule(row: dict[str, Any]) -> Rule:
     within = {name.rstrip("?"): not name.endswith("?") for name in row.pop("within", "").split()}
     family = row.pop("family")
     row = {"cls": row.pop("class"), "variants": row.pop("variant", []), "never": row.pop("not", {})} | row
     row |= {name: tuple(row[name]) for name in ("at", "lacks") if name in row}
-    return _Rule([family] if isinstance(family, str) else family, within=within, **row)
+    return Rule([family] if isinstance(family, str) else family, within=within, **row)
 
 
 def _matches(table: Table) -> Iterator[_Match]:
     """The rules that `table` follows. Those of ours may leave entries over: `entries` says how many they speak of."""
-    for rule in _rules():
+    for rule in rules():
         if rule.ours is not None:
             if found := _depth_anything(table, rule.ours):
                 yield _Match(rule, *found)
@@ -161,7 +128,7 @@ def _matches(table: Table) -> Iterator[_Match]:
                 break
 
 
-def _fits(rule: _Rule, table: Table, at: str) -> int | None:
+def _fits(rule: Rule, table: Table, at: str) -> int | None:
     """The width of the network, 0 where it has none, if `table` follows the rule; None if it does not."""
     width = 0
     for name, shape in rule.has.items():
@@ -175,7 +142,7 @@ def _fits(rule: _Rule, table: Table, at: str) -> int | None:
     return width if _made_of(rule, table, at) else None
 
 
-def _made_of(rule: _Rule, table: Table, at: str) -> bool:
+def _made_of(rule: Rule, table: Table, at: str) -> bool:
     """Whether all of the table is in modules (or entries at the top) of the rule, and all of those are there."""
     found = set()
     for name in table:
@@ -203,7 +170,7 @@ def _agrees(info: TensorInfo, shape: str, width: int = 0) -> int:
     return width
 
 
-def _variant(rule: _Rule, table: Table, at: str, width: int) -> str:
+def _variant(rule: Rule, table: Table, at: str, width: int) -> str:
     """What the maker calls this size of the network; for a size that nobody has published, the numbers."""
     for label, entries in rule.variants:
         if all(_there(table.get(at + name), shape, width) for name, shape in entries.items()):
@@ -276,7 +243,7 @@ def _inside(table: Table, own: list[str]) -> Contained | None:
 @functools.cache
 def _anchors() -> tuple[str, ...]:
     """For each rule the end of a name by which one sees that the network may be there."""
-    return tuple({_POSITIONS, *(next(iter(rule.has)) for rule in _rules() if rule.has)})
+    return tuple({_POSITIONS, *(next(iter(rule.has)) for rule in rules() if rule.has)})
 
 
 def _places(table: Table) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -77,3 +78,19 @@ def _span(numbers: Iterable[int]) -> str:
     if found[-1] - found[0] == len(found) - 1:
         return f"{{{found[0]}..{found[-1]}}}"
     return "{" + ",".join(map(str, found)) + "}"
+
+
+def human(count: int) -> str:
+    """A number of bytes for people: 4.02 GB, with powers of 1000."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count} bytes"
+
+
+def totals(table: Table) -> str:
+    """How many tensors, parameters and bytes of which dtypes there are, for people."""
+    dtypes = Counter(info.dtype for info in table.values())
+    kinds = next(iter(dtypes)) if len(dtypes) == 1 else ", ".join(f"{kind} {n}" for kind, n in dtypes.most_common(4))
+    size = human(sum(info.bytes for info in table.values()))
+    return f"{len(table)} tensors, {sum(info.elements for info in table.values()):,} parameters, {size}, {kinds}"

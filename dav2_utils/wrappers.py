@@ -1,6 +1,6 @@
 """The wrapper components (`module.` and its relatives) that make two tables differ although the weights are the same.
 
-`rename_map` takes them off, or puts them on, one-to-one. Standard library only.
+`rename_map` takes them off, or puts them on, one-to-one; `exchange` renames by rule. Standard library only.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from .errors import PrefixError
+from .errors import CheckpointError, PrefixError
 
 #: Name components that a wrapper puts into every parameter name below it, and who writes each.
 WRAPPERS: dict[str, str] = {
@@ -85,6 +85,51 @@ def rename_map(
     _must_be_one_to_one(old, new)
     _must_have_gone(components or (), old, new)
     return dict(zip(old, new, strict=True))
+
+
+def exchange(names: Iterable[str], rename: Mapping[str, str], counts: Counter[str] | None = None) -> dict[str, str]:
+    """Old name -> new name for every one of `names`: runs of whole components exchanged, all at once, one-to-one.
+
+    `rename`: `{"backbone.blocks.0": "pretrained.blocks", "backbone": "pretrained"}`. The longest run goes first, and no
+    component that was exchanged is exchanged again, so two names can change places. `counts` learns how many names each
+    run was found in. Raises `PrefixError` for a run that occurs in no name, and where two names would become one, and
+    as `check_rename` does.
+    """
+    if not rename:
+        return {name: name for name in names}
+    check_rename(rename)
+    runs = sorted(((old.split("."), new.split(".")) for old, new in rename.items()), key=lambda run: -len(run[0]))
+    found: Counter[str] = Counter() if counts is None else counts
+    old = list(names)
+    new = [".".join(_exchanged(name.split("."), runs, found)) for name in old]
+    if unused := [run for run in rename if not found[run]]:
+        found_out = f"No name has {unused[0]!r} as whole components; the names are like {', '.join(map(repr, old[:2]))}"
+        raise PrefixError(found_out, do="dav2 inspect FILE --keys prints them all")
+    _must_be_one_to_one(old, new, "With these renamings", "Choose new names that no other tensor has")
+    return dict(zip(old, new, strict=True))
+
+
+def check_rename(rename: Mapping[str, str]) -> None:
+    """Raises `CheckpointError` (kind `usage`) unless old and new are runs of whole components (`net.layer`)."""
+    for run in (run for pair in rename.items() for run in pair):
+        if not all(run.split(".")):
+            raise CheckpointError(f"{run!r} is no run of components", "components of names with dots between them",
+                                  "Write OLD=NEW without a dot at either end: layer.msg_mlp=layer.msg_fn",
+                                  kind="usage")  # fmt: skip
+
+
+def _exchanged(parts: list[str], runs: Iterable[tuple[list[str], list[str]]], found: Counter[str]) -> Iterable[str]:
+    """The components `parts` with every run exchanged."""
+    pieces: list[str | list[str]] = [*parts]  # a list where something was exchanged already
+    for old, new in runs:
+        at, here = 0, False
+        while at <= len(pieces) - len(old):
+            if pieces[at] == old[0] and pieces[at : at + len(old)] == old:
+                pieces[at : at + len(old)] = [new]
+                here = True
+            at += 1
+        found[".".join(old)] += here
+    return (part for piece in pieces for part in (piece if isinstance(piece, list) else [piece]))
 
 
 def _onto(old: list[str], target: set[str], tokens: Collection[str], outer: bool) -> list[str]:
@@ -190,17 +235,17 @@ def _without_front(names: list[str], tokens: Collection[str]) -> list[str]:
     return [name.split(".", least)[-1] if front else name for name, front in zip(names, fronts, strict=True)]
 
 
-def _must_be_one_to_one(old: list[str], new: list[str]) -> None:
+def _must_be_one_to_one(
+    old: list[str], new: list[str], how: str = "Without their wrapper components",
+    do: str = "These are two sets of weights, or the component belongs to the model: give the model's own names as "
+    "target",
+) -> None:  # fmt: skip
     if len(set(new)) == len(old):
         return
     taken = Counter(new)
     clash = next(name for name in new if taken[name] > 1)
     rivals = [repr(name) for name, became in zip(old, new, strict=True) if became == clash]
-    raise PrefixError(
-        f"Without their wrapper components, {' and '.join(rivals[:3])} would both become {clash!r}",
-        "one tensor for each name",
-        "These are two sets of weights, or the component belongs to the model: give the model's own names as target",
-    )
+    raise PrefixError(f"{how}, {' and '.join(rivals[:3])} would both become {clash!r}", "one tensor for each name", do)
 
 
 def _must_occur(token: str, names: list[str]) -> None:

@@ -16,13 +16,15 @@ for folder in ("tests", "tools", "benchmarks"):  # what tests share, and what th
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / folder))
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for kernels and commands, too: threads that wait for a core spin
 os.environ.setdefault("DAV2_LESSONS", tempfile.mkdtemp(prefix="dav2_lessons_"))  # not the reader's own progress
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long to set up is set up by one of the processes that share the suite, and not by each."""
     for item in items:
-        for fixture in ("hurt", "installed", "archive"):
+        for fixture in ("lab", "hurt", "installed", "archive"):
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.xdist_group(fixture))
 

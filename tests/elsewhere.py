@@ -25,7 +25,7 @@ MACHINES: dict[str, dict[str, str]] = {
         "HOME": os.path.join(os.devnull, "nobody"),  # noqa: PTH118 - nobody, not even root, can make it
     },
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"},
-    "one-thread": {"OMP_NUM_THREADS": "1", "MKL_CBWR": "COMPATIBLE"},
+    "two-threads": {"OMP_NUM_THREADS": "2", "MKL_CBWR": "COMPATIBLE"},
     "ancient": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"},
 }
 

@@ -13,12 +13,16 @@ from family_tables import grown, known, models, table, tensors
 from torch import nn
 
 from dav2_utils import families, texts
+from dav2_utils.advice import about, advice
+from dav2_utils.diagnosis.diagnose import diagnose
+from dav2_utils.diagnosis.report import Diagnosis
 from dav2_utils.encoders import ENCODERS, Encoder, table_for
-from dav2_utils.families import about, advice, recognise
+from dav2_utils.families import recognise
 from dav2_utils.files.checkpoint import inspect_file
 from dav2_utils.keys import Table, TensorInfo
 
 OURS = {"Depth Anything V1", "Depth Anything V2", "Depth Anything V2 metric", "Distill-Any-Depth small and base"}
+NET = {"depth-estimation package, Depth Anything V1", "depth-estimation package, Depth Anything V2"}
 TWO_IN_ONE = {  # variants that one table has, told by its maker's two names or by the name of the other family
     "da3mono-large": "da3mono-large or da3metric-large", "da3metric-large": "da3mono-large or da3metric-large",
     "mono_large": "mono_large or metric_large", "metric_large": "mono_large or metric_large",
@@ -48,7 +52,7 @@ INSIDE = {  # family: where a whole table of which other family is in it
 def test_all_of_them_are_there() -> None:
     assert len(models()) == 114 and len(known()) == 103 and len({model["family"] for model in models().values()}) == 55
     assert {model["family"] for model in models().values()} == {
-        name for rule in families._rules() for name in rule.family
+        name for rule in families.rules() for name in rule.family
     }
 
 
@@ -69,6 +73,46 @@ def test_every_known_model_is_called_by_its_name(name: str, wrapped: bool, tmp_p
     said = found.to_dict()
     assert said["family"] == found.family and (said["contains"] is None) == (at is None)
     assert found.family[0] in str(found) and found.family[0] in found._repr_html_()
+    if wrapped:
+        judged_as_what_it_is(diagnose(found), model["family"])
+
+
+def judged_as_what_it_is(result: Diagnosis, family: str) -> None:
+    """Another network is unwrapped, and never mended into one of ours with something of it left over."""
+    assert result.to_dict()["family"] == result.known.family and result.known.family[0] in str(result)
+    assert "drop" not in [step.do for step in result.steps], "nothing of it is surplus"
+    if family in OURS or family in NET:  # a whole one, under its own names or behind `net.`, and nothing besides
+        assert (result.verdict, result.expected) == ("repairable", result.matched)
+    else:
+        assert (result.verdict, result.target) == ("wrapped", None)
+        assert all(line in str(result) for line in advice(result.known, result.encoder))
+
+
+@pytest.mark.parametrize(("name", "encoder"), [
+    ("foundation_stereo_vitl", "vitl"), ("defom_stereo_vitl", "vitl"), ("prompt_depth_anything_vits", "vits"),
+    ("depth_anything_v1_metric_zoe_vitl", "vitl"), ("distill_any_depth_large", "vitl"),
+    ("video_depth_anything_vits", "vits"), ("depth_anything_3_small", "vits"), ("hf_depth_anything_small", "vits"),
+])  # fmt: skip
+def test_another_network_does_not_load_into_ours(name: str, encoder: str) -> None:
+    result = diagnose(table(name), encoder)
+    assert result.verdict == "not repairable" and "extra_head" not in [found.cause for found in result.causes]
+    part = result.known.contains and result.known.contains.at.rstrip(".")
+    if part and f"--select {part} " in str(result):
+        assert "cannot mend" not in str(result).splitlines()[0]
+        assert diagnose(table(name), encoder, select=part).verdict == "repairable", "as the advice says"
+
+
+def test_a_network_around_one_of_ours_that_nobody_knows() -> None:
+    stereo = {f"net.depth.{name}": info for name, info in VITS.items()}
+    stereo |= {f"fnet.{i}.weight": TensorInfo((8, 8, 3, 3)) for i in range(5)}
+    for around in (
+        stereo,
+        {f"model.{name}": info for name, info in VITS.items()} | {"model.scale.w": TensorInfo((1,))},
+    ):
+        result = diagnose(around)
+        assert result.verdict == "no target" and result.causes == [] and "--select" in str(result)
+    whole = {f"model.{name}": info for name, info in VITS.items()} | {"loss.vgg.weight": TensorInfo((1,))}
+    assert diagnose(whole).verdict == "repairable", "a loss belongs to the training"
 
 
 GIANTS = [
@@ -103,7 +147,7 @@ def test_the_giant_of_ours_and_the_nested_one() -> None:
 
 def sizes_of(name: str) -> str:
     """The prefix of the numbered blocks in a model that comes in sizes."""
-    rules = [rule for rule in families._rules() if models()[name]["family"] in rule.family]
+    rules = [rule for rule in families.rules() if models()[name]["family"] in rule.family]
     prefixes = [f"{at}{rule.blocks or 'net.pretrained.blocks'}." for rule in rules for at in rule.at]
     return next(p for p in prefixes if any(key.startswith(f"{p}0.") for key in table(name)))
 
@@ -116,7 +160,7 @@ def test_sizes_that_nobody_has_published_are_of_the_same_family(name: str) -> No
     found = recognise(grown(name, 640, 17, sizes_of(name)))
     assert models()[name]["family"] in found.family
     assert set(found.family) <= {models()[name]["family"], *models()[name]["same"]}
-    rule = next(rule for rule in families._rules() if found.family[0] in rule.family)
+    rule = next(rule for rule in families.rules() if found.family[0] in rule.family)
     if rule.ours or "{" in rule.variants[-1][0]:
         assert found.variant == "width 640, 17 blocks" or "hybrid" in found.variant
 
@@ -216,7 +260,7 @@ MODULES = re.compile(r"(core\.core|(?:net|model|depth_model)\.\w+|\w+)(?:\.|$)")
 @pytest.mark.parametrize("name", [name for name in known() if models()[name]["family"] not in OURS])
 def test_what_lacks_a_module_of_its_family_is_not_called_so(name: str) -> None:
     whole = table(name)
-    rules = [rule for rule in families._rules() if models()[name]["family"] in rule.family]
+    rules = [rule for rule in families.rules() if models()[name]["family"] in rule.family]
     not_everywhere = {module for rule in rules for module, needed in rule.within.items() if not needed}
     for module in {MODULES.match(key)[1] for key in whole} - not_everywhere:
         part = {key: info for key, info in whole.items() if not f"{key}.".startswith(f"{module}.")}
@@ -265,13 +309,13 @@ def test_every_family_says_who_loads_it() -> None:
         assert not told.note or texts.say(f"families.notes.{told.note}")
     with pytest.raises(KeyError, match="no family 'Depth Anything V9'"):
         about("Depth Anything V9")
-    assert {rule.note for rule in families._rules()} - {""} == set(texts._texts("en")["families"]["notes"])
+    assert {rule.note for rule in families.rules()} - {""} == set(texts._texts("en")["families"]["notes"])
 
 
 def test_what_is_said_of_the_ones_that_mislead() -> None:
     assert any("strict=False" in line for line in advice(recognise(table("prompt_depth_anything_vits"))))
-    stereo = advice(recognise(table("foundation_stereo_vitl")))
-    assert any("--select feature.dino.depth_anything`" in line for line in stereo)
+    stereo = advice(recognise(table("foundation_stereo_vitl")), "vitl")
+    assert any("--select feature.dino.depth_anything --encoder vitl`" in line for line in stereo)
     assert not any("--select" in line for line in advice(recognise(table("zoedepth_n")))), "no Depth Anything"
     wrapped = recognise({f"net.depth.{name}": info for name, info in VITS.items()} | {"fnet.weight": TensorInfo((1,))})
     assert ["--select net.depth`" in line for line in advice(wrapped)] == [True], "in a network that nobody knows"

@@ -17,17 +17,17 @@ import dav2_utils
 PACKAGE = Path(dav2_utils.__file__).parent
 # A wing imports only from wings above it in this list, a room only from rooms of its own wing that stand before it.
 WINGS = {
-    "ground": "_version texts errors keys wrappers encoders families environment",
+    "ground": "_version texts errors keys wrappers encoders families advice environment",
     "files": "placeholders rebuilding stack opcodes pickles archives torchzip unreadable formats weightsets facts "
     "checkpoint",
-    "writing": "leftovers disk replacing plan tracing source pickled torch_zip safetensors renaming",
+    "writing": "leftovers disk replacing plan tracing source pickled torch_zip safetensors renaming unusable",
     "diagnosis": "causes message difference names parts sizes rules signs report diagnose explain keytable",
     "repair": "writing stripping copying taking reading by_torch outcome fixing batch",
     # everything above this line needs the standard library alone to be imported
-    "depth": "opencv scores dinov2 model hub pictures",
+    "depth": "opencv scores dinov2 doubts model hub pictures",
     "weights": "loading saving",
     "training": "raycast scenes data loop",
-    "classroom": "setup copies plots judges exercises progress clinic views widgets",
+    "classroom": "setup copies plots drawings judges exercises progress clinic views widgets",
     "doors": "notebook finetune cli.options cli.files cli.pictures cli.lessons cli.command",
 }
 LIGHT = ("ground", "files", "writing", "diagnosis", "repair")

@@ -22,7 +22,7 @@ VERSIONS = ("torch", "numpy", "opencv-python", "safetensors")
 PROCESSOR = ("ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES", "OPENCV_CPU_DISABLE", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR",
              "OMP_NUM_THREADS")  # fmt: skip
 WIDGET = "application/vnd.jupyter.widget-view+json"
-WIDGET_TEXT = "(Something to touch stands here while the lesson runs in Jupyter.)"
+WIDGET_TEXT = "(An interactive widget appears here when the lesson runs in Jupyter.)"
 SOLUTION = re.compile(r"<summary>Solution</summary>\s*```python\n(.*?)```", re.S)
 NUMBER = re.compile(r"\d+\.\d+|\d+")
 # What a machine says of itself: no gloo, a home that cannot be written, fonts that it has not seen yet.

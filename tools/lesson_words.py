@@ -28,15 +28,17 @@ PYTHON = {name for kind in (str, dict, list, set, tuple, bytes) for name in dir(
 
 
 def calls(cell: Any) -> Iterator[str]:
-    """The names of the functions and methods that a code cell calls, in the order of its lines."""
+    """The names of the functions and methods that a code cell calls, and of the arguments that it gives them by name,
+    in the order of its lines."""
     tree = ast.parse(TransformerManager().transform_cell(cell.source))
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     own |= {argument.arg for node in ast.walk(tree) if isinstance(node, ast.arguments) for argument in node.args}
-    found = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    for function in sorted(found, key=lambda node: (node.lineno, node.col_offset)):
-        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for call in sorted(found, key=lambda node: (node.func.lineno, node.func.col_offset)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         if name and name not in PYTHON | own | {"get_ipython", "run_line_magic"}:
             yield name
+            yield from (word.arg for word in call.keywords if word.arg)
 
 
 def in_code(text: str) -> set[str]:

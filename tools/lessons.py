@@ -19,8 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import lesson_reference
+import lesson_slides
 from lesson_badges import address, dressed, with_badges
-from lesson_pages import export, index
+from lesson_pages import export, index, ways
 from lesson_rules import ROOT, code_lines, lint, minutes
 from lesson_runs import execute, exercises, read, secluded, write
 from lesson_words import unexplained
@@ -59,12 +61,18 @@ def command_run(paths: list[Path], *, store: bool) -> int:
         if store:
             write(nb, path)
             keep_four_maps(nb)
-        export(nb, SITE / f"{path.stem}.html")
+        export(nb, SITE / f"{path.stem}.html", ways(path.stem, [each.stem for each in lessons()]))
         print(f"ok    {path.stem:<26} {time.perf_counter() - started:6.1f} s", flush=True)
-    pages = [(path, read(path)) for path in lessons() if (SITE / f"{path.stem}.html").exists()]
-    (SITE / "index.html").write_text(index(pages), encoding="utf-8")
+    site()
     print(f"Written: {os.path.relpath(SITE / 'index.html')}" + (", and the notebooks themselves" if store else ""))
     return int(failed > 0)
+
+
+def site() -> None:
+    """What stands around the lessons' pages: the list of them, the teacher's kit, the reference of the package."""
+    pages = [(path, read(path)) for path in lessons() if (SITE / f"{path.stem}.html").exists()]
+    others = lesson_slides.write(SITE, [(path, read(path)) for path in lessons()]) | lesson_reference.write(SITE)
+    (SITE / "index.html").write_text(index(pages, others), encoding="utf-8")
 
 
 def keep_four_maps(nb: Any) -> None:

@@ -19,6 +19,7 @@ from torch import nn
 from ..depth.model import DepthAnythingV2
 from ..encoders import table_for
 from ..errors import CheckpointError
+from ..texts import say
 
 StateDict = dict[str, torch.Tensor]
 Maker = Callable[[Path], None]
@@ -26,13 +27,18 @@ Maker = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Patient:
-    """One broken file: what its owner says, the public case behind it, and what a diagnosis must find."""
+    """One broken file: the public case behind it, and what a diagnosis must find."""
 
-    complaint: str
+    name: str
     case: str  # the thread where it happened
     difficulty: str
     causes: tuple[str, ...]  # names in `CAUSES`; none for the one that nobody can see in the file
     make: Maker
+
+    @property
+    def complaint(self) -> str:
+        """What its owner says."""
+        return say(f"patients.{self.name}")
 
 
 def patient(name: str, folder: str | os.PathLike[str] = ".") -> Path:
@@ -153,36 +159,36 @@ def _silent(path: Path) -> None:
 
 _GITHUB = "https://github.com/"
 PATIENTS: dict[str, Patient] = {
-    "01": Patient("I trained on four GPUs, and now everything is missing.",
+    "01": Patient("01",
                   _GITHUB + "DepthAnything/Depth-Anything-V2/issues/8", "easy",
                   ("training_container", "wrapper_prefix"), _container_and_prefix),
-    "02": Patient("I saved the weights alone, and still nothing fits.",
+    "02": Patient("02",
                   _GITHUB + "DepthAnything/Depth-Anything-V2/issues/192", "easy", ("wrapper_prefix",), _prefix_alone),
-    "03": Patient("The clone was quick, but the file does not open.",
+    "03": Patient("03",
                   _GITHUB + "vllm-project/vllm/issues/1382", "easy", ("not_a_checkpoint",), _lfs_pointer),
-    "04": Patient("I downloaded it twice, and twice it was broken.",
+    "04": Patient("04",
                   _GITHUB + "pytorch/pytorch/issues/16203", "easy", ("not_a_checkpoint",), _web_page),
-    "05": Patient("It came over a slow line, but it came.",
+    "05": Patient("05",
                   _GITHUB + "pingyang1117/PRBNet_PyTorch/issues/5", "easy", ("truncated_file",), _half_a_file),
-    "06": Patient("We use torch.compile to save time.",
+    "06": Patient("06",
                   _GITHUB + "huggingface/pytorch-image-models/pull/2003", "medium", ("wrapper_prefix",), _compiled),
-    "07": Patient("Half of the names fit, and the other half do not.",
+    "07": Patient("07",
                   _GITHUB + "QVPR/Patch-NetVLAD/pull/22", "medium", ("wrapper_prefix",), _inner),
-    "08": Patient("It is from Lightning, so it must be right.",
+    "08": Patient("08",
                   _GITHUB + "OpenTabular/DeepTab/issues/137", "medium",
                   ("training_container", "outer_module_prefix"), _lightning),
-    "09": Patient("Size mismatch, hundreds of lines. Is the file damaged?",
+    "09": Patient("09",
                   _GITHUB + "DepthAnything/Depth-Anything-V2/issues/90", "medium",
                   ("training_container", "wrapper_prefix", "wrong_encoder"), _other_encoder),
-    "10": Patient("Since the update, torch refuses my own file.",
+    "10": Patient("10",
                   _GITHUB + "MIC-DKFZ/nnUNet/issues/2681", "medium",
                   ("refused_pickle", "training_container", "wrapper_prefix"), _numpy_inside),
-    "11": Patient("I saved the model. All of it.",
+    "11": Patient("11",
                   _GITHUB + "ultralytics/yolov5/issues/353", "nasty", ("whole_model", "wrapper_prefix"), _whole_model),
-    "12": Patient("It is the same network, only from another library.",
+    "12": Patient("12",
                   _GITHUB + "Westlake-AGI-Lab/Distill-Any-Depth/issues/11", "nasty", ("other_naming",), _transformers),
-    "13": Patient("It loads either way. Which weights are mine?",
+    "13": Patient("13",
                   _GITHUB + "open-mmlab/mmagic/issues/1439", "nasty", ("ema_copy",), _two_sets),
-    "14": Patient("It loads without a word, and the depth is nonsense.",
+    "14": Patient("14",
                   _GITHUB + "heyoeyo/muggled_dpt/issues/5", "nasty", (), _silent),
 }  # fmt: skip

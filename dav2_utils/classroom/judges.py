@@ -1,11 +1,18 @@
-"""Judges of answers: each gives nothing for a right answer, otherwise a nudge that does not give it away."""
+"""Judges of answers: each gives nothing for a right answer, otherwise a nudge that does not give it away.
+
+What a nudge says is a text: `tell("wrong.1")` is the one under the exercise's own name in `locale/en.json`, and
+`say("exercises.all...")` one that they share.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-Judge = Callable[[Any], "str | None"]
+from ..texts import say
+
+Tell = Callable[[str], str]
+Judge = Callable[[Any, Tell], "str | None"]
 
 
 class NotAttempted(Exception):
@@ -13,56 +20,63 @@ class NotAttempted(Exception):
 
 
 def _plain(answer: Any) -> Any:
-    """An answer as it is meant: text without spaces around it, a number written as text, a list for a pair."""
+    """An answer as it is meant: text without spaces or quotes around it, a plain word in small letters, a number or
+    a pair written as text, a list for a pair."""
+    if isinstance(answer, str) and "," in answer:
+        answer = answer.strip().strip("()[]").split(",")
     if isinstance(answer, str):
-        answer = answer.strip()
-        return int(answer) if answer.isdecimal() and str(int(answer)) == answer else answer
-    return tuple(answer) if isinstance(answer, list) else answer
+        answer = answer.strip().strip("'\"")
+        if answer.isdecimal() and str(int(answer)) == answer:
+            return int(answer)
+        return answer.lower() if answer.isalnum() else answer
+    return tuple(map(_plain, answer)) if isinstance(answer, list | tuple) else answer
 
 
-def equals(right: Any, nudges: dict[Any, str], otherwise: str, also: tuple[Any, ...] = ()) -> Judge:
-    """A judge for one value; `also` other forms of it, `nudges` for the wrong ones that people give."""
+def equals(right: Any, *wrong: Any, also: tuple[Any, ...] = ()) -> Judge:
+    """A judge for one value; `also` other forms of it, `wrong` what people give, each with a text `wrong.N`."""
 
-    def judge(answer: Any) -> str | None:
+    def judge(answer: Any, tell: Tell) -> str | None:
         meant = _plain(answer)
-        return None if meant in (right, *also) else f"I see {meant!r}. " + next(
-            (nudge for wrong, nudge in nudges.items() if wrong == meant), otherwise
-        )  # fmt: skip
+        nudge = next((f"wrong.{n}" for n, given in enumerate(wrong, 1) if given == meant), "otherwise")
+        return None if meant in (right, *also) else say("exercises.all.seen", seen=repr(meant), nudge=tell(nudge))
 
     return judge
 
 
-def near(right: float, nudges: dict[float, str], otherwise: str) -> Judge:
-    def judge(answer: Any) -> str | None:
+def near(right: float, *wrong: float) -> Judge:
+    """A judge for a number; `wrong` as in `equals`."""
+
+    def judge(answer: Any, tell: Tell) -> str | None:
         try:
             number = float(answer)
         except (TypeError, ValueError):
-            return f"I see {answer!r}. One number is asked for, without a unit and without quotes."
-        nudge = next((nudge for wrong, nudge in nudges.items() if abs(number - wrong) < 1e-6), otherwise)
-        return None if abs(number - right) < 0.005 else f"I see {answer}. {nudge}"
+            return say("exercises.all.seen", seen=repr(answer), nudge=say("exercises.all.number"))
+        nudge = next((f"wrong.{n}" for n, given in enumerate(wrong, 1) if abs(number - given) < 1e-6), "otherwise")
+        return None if abs(number - right) < 0.005 else say("exercises.all.seen", seen=answer, nudge=tell(nudge))
 
     return judge
 
 
-def maps(cases: dict[str, tuple[str, str]]) -> Judge:
-    """A judge for a function from name to name: each case is a name, the right result, and a nudge."""
+def maps(cases: dict[str, str]) -> Judge:
+    """A judge for a function from name to name: each case is a name and the right result, with a text `wrong.N`."""
 
-    def judge(function: Any) -> str | None:
+    def judge(function: Any, tell: Tell) -> str | None:
         if not callable(function):
-            return f"I see a {type(function).__name__}. Hand over the function itself, without calling it."
-        for name, (right, nudge) in cases.items():
+            return say("exercises.all.function", kind=type(function).__name__)
+        for n, (name, right) in enumerate(cases.items(), 1):
             result = function(name)
             if result is None or result is ...:
-                raise NotAttempted("The function gives nothing back yet. Put your answer in place of the three dots.")
+                raise NotAttempted(say("exercises.all.nothing"))
             if result != right:
-                return f"{name!r} became {result!r}. {nudge}"
+                return say("exercises.all.became", name=repr(name), result=repr(result), nudge=tell(f"wrong.{n}"))
         return None
 
     return judge
 
 
-def subtract(answer: Any) -> str | None:
-    asked = f"I see {answer!r}. Two sets are asked for, in this order: ({{missing}}, {{unexpected}})."
+def subtract(answer: Any, tell: Tell) -> str | None:
+    """The judge of 02-subtract: two sets, in their order."""
+    asked = say("exercises.all.seen", seen=repr(answer), nudge=tell("otherwise"))
     if not isinstance(answer, tuple | list):  # a set has no first and no second
         return asked
     try:
@@ -70,27 +84,29 @@ def subtract(answer: Any) -> str | None:
     except (TypeError, ValueError):
         return asked
     if (set(missing), set(unexpected)) == ({"step"}, {"scale"}):
-        return "Both names are right, but the other way round: missing is always said from the model's side."
+        return tell("wrong.1")
     if (set(missing), set(unexpected)) == ({"scale"}, {"step"}):
         return None
-    return f"I see missing {sorted(missing)} and unexpected {sorted(unexpected)}. A name that both have is neither."
+    return say("exercises.02-subtract.wrong.2", missing=sorted(missing), unexpected=sorted(unexpected))
 
 
-def guesses(right: dict[str, str], nudges: dict[str, str]) -> Judge:
-    """A judge for a dictionary of guesses, one word for each of several; `nudges` for each that may be wrong."""
+def guesses(right: dict[str, str]) -> Judge:
+    """A judge for a dictionary of guesses, one word for each of several, each with a text `wrong.NAME`."""
     words = ", ".join(sorted(set(right.values())))
 
-    def judge(answer: Any) -> str | None:
+    def judge(answer: Any, tell: Tell) -> str | None:
         if not isinstance(answer, dict) or set(answer) != set(right):
-            return f"I see {answer!r}. A dictionary is asked for, with a word for each of {', '.join(right)}."
+            nudge = say("exercises.all.dictionary", names=", ".join(right))
+            return say("exercises.all.seen", seen=repr(answer), nudge=nudge)
         if open_ := [name for name, word in answer.items() if word in (None, ...)]:
-            raise NotAttempted(f"No word yet for {', '.join(open_)}. Put your guess in place of the three dots.")
+            raise NotAttempted(say("exercises.all.open", names=", ".join(open_)))
         wrong = [name for name, word in answer.items() if str(word).strip().lower() != right[name]]
         unknown = [str(word) for word in answer.values() if str(word).strip().lower() not in right.values()]
         if unknown:
-            return f"I see {unknown[0]!r}. The words to choose from: {words}."
+            return say("exercises.all.seen", seen=repr(unknown[0]), nudge=say("exercises.all.words", words=words))
         if wrong:
-            return f"{len(right) - len(wrong)} of {len(right)} are right. Look at {wrong[0]} again: {nudges[wrong[0]]}"
+            counts = {"right": len(right) - len(wrong), "all": len(right)}
+            return say("exercises.all.again", name=wrong[0], nudge=tell(f"wrong.{wrong[0]}"), **counts)
         return None
 
     return judge

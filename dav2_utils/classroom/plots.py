@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -24,9 +25,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import numpy as np
 import numpy.typing as npt
 
-from ..depth.pictures import flat
+from ..depth.doubts import ends, lightness
 from ..depth.scores import depth_scores
 from ..errors import CheckpointError
+from ..texts import say
 
 if TYPE_CHECKING:
     import os
@@ -36,9 +38,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 #: Colour maps whose lightness rises from one end to the other. `Spectral_r` is what the official code paints with.
 COLOUR_MAPS = ("cividis", "viridis", "magma", "Spectral_r")
-ERROR_MAP = "magma"
-ERROR_TOP = 0.5  # the error maps' upper end: half the true distance
 DPI = 100
+METRES = (0.5, 1, 2, 5, 10, 20, 40, 80)  # where a scale of distances has its ticks
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Picture:
 Arguments = ParamSpec("Arguments")
 
 
-def _plainly(draw: Callable[Arguments, Picture]) -> Callable[Arguments, Picture]:
+def plainly(draw: Callable[Arguments, Picture]) -> Callable[Arguments, Picture]:
     """Draw in matplotlib's own style, whatever the reader has set; the reader's settings come back afterwards."""
 
     @functools.wraps(draw)
@@ -89,16 +90,7 @@ def _plainly(draw: Callable[Arguments, Picture]) -> Callable[Arguments, Picture]
     return drawn
 
 
-@_plainly
-def show_picture(image: npt.ArrayLike, *, title: str = "", alt: str = "") -> Picture:
-    """A colour picture: uint8 (H, W, 3) in OpenCV's order BGR."""
-    pixels = _bgr(image)
-    figure = _figure(5.2, 5.2 * pixels.shape[0] / pixels.shape[1] + 0.3)
-    _paint(figure.add_subplot(), pixels[..., ::-1], title)
-    return _picture(figure, alt or f"{title or 'A picture'}, {pixels.shape[1]} by {pixels.shape[0]} pixels.")
-
-
-@_plainly
+@plainly
 def show_depth(
     depth: npt.ArrayLike, *, max_depth: float | None = None, image: npt.ArrayLike | None = None,
     title: str = "", cmap: str = "cividis", mark: tuple[float, float] | None = None,
@@ -114,48 +106,79 @@ def show_depth(
     axes = figure.subplots(1, 2 if image is not None else 1, squeeze=False)[0]
     if image is not None:
         _paint(axes[0], _bgr(image)[..., ::-1], "picture")
-    scale = _scale(values, max_depth)
-    shown = _paint(axes[-1], values, title, cmap=_cmap(cmap, max_depth), norm=scale)
-    _depth_bar(figure, shown, axes[-1:], max_depth)
+    scale = ends(values, max_depth)
+    shown = _paint_depth(axes[-1], values, title, cmap, max_depth, scale)
+    _depth_bar(figure, shown, axes[-1:], max_depth, scale)
     across, down = mark or (0, 0)
     for axis in axes if mark else ():
         for width, colour in ((5, "white"), (2, "black")):  # one of the two stands out from whatever is below
             style = {"color": colour, "mew": width, "ms": 16, "clip_on": False}
             axis.plot(across, 1 - down, "+", transform=axis.transAxes, **style)
-    return _picture(figure, f"{title or 'Depth map'}: {_in_words(values, max_depth)}")
+    return finish(figure, f"{title or 'Depth map'}: {_in_words(values, max_depth)}")
 
 
-@_plainly
+@plainly
 def compare_depths(
     truth: npt.ArrayLike, maps: Mapping[str, npt.ArrayLike], *, max_depth: float,
-    image: npt.ArrayLike | None = None, cmap: str = "cividis",
+    image: npt.ArrayLike | None = None, cmap: str = "cividis", names: bool = True,
 ) -> Picture:  # fmt: skip
-    """The true depth and several predicted maps (all (H, W), metres) under one colour bar, and each one's error map.
+    """The true depth and several predicted ones (all (H, W), metres) under one colour bar; below, how wrong each is.
 
-    The colours go by the logarithm of the distance, so that twice as far is the same step everywhere. An error map
-    shows |predicted - true| / true; its mean, AbsRel, stands above it. Raises `CheckpointError` for maps that differ
-    in size, and for relative maps there is no such comparison: give metric ones.
+    Colours and scales go by the logarithm of the distance, so that twice as far is the same step everywhere. Below
+    each map, what it says (up) is drawn against what is true (right), over all its pixels: right answers lie on the
+    slanted line, and a map that says 40 m everywhere is a level line, which crosses it by accident in one place.
+    Without `names` the maps are called A, B, C, and nothing below gives them away: a riddle for a class.
+    Raises `CheckpointError` for maps that differ in size; give metric ones, for relative ones have no metres.
     """
     true = _map(truth)
     predicted = {name: _map(depth) for name, depth in maps.items()}
-    scores = {name: depth_scores(depth, true)["abs_rel"] for name, depth in predicted.items()}
-    figure = _figure(2.3 * (1 + len(maps)) + 0.9, 4.1)
-    axes = figure.subplots(2, 1 + len(maps), squeeze=False)
-    scale = _scale(true, max_depth)
-    for axis, (name, depth) in zip(axes[0], {"truth": true, **predicted}.items(), strict=True):
-        shown = _paint(axis, depth, name, cmap=_cmap(cmap, max_depth), norm=scale)
-    _depth_bar(figure, shown, axes[0], max_depth)
-    axes[1][0].set_axis_off()
-    if image is not None:
-        _paint(axes[1][0], _bgr(image)[..., ::-1], "picture")
+    scores = {name: depth_scores(depth, true) for name, depth in predicted.items()}
+    shown = (
+        {say("plots.truth"): true, **predicted} if names else dict(zip("ABCDEFGH", predicted.values(), strict=False))
+    )
+    figure = _figure(2.3 * (1 + len(maps)) + 0.9, 4.3 if names else 2.1)
+    axes = figure.subplots(1 + names, 1 + len(maps), squeeze=False)
+    scale, pixels = ends(true, max_depth), None if image is None else _bgr(image)[..., ::-1]
+    spare = axes[1][0] if names else axes[0][0]
+    spare.set_axis_off()
+    if pixels is not None:
+        _paint(spare, pixels, say("plots.picture"))
+    row = axes[0] if names else axes[0][1:]
+    for axis, (name, depth) in zip(row, shown.items(), strict=True):
+        last = _paint_depth(axis, depth, name, cmap, max_depth, scale)
+    _depth_bar(figure, last, axes[0], max_depth, scale)
+    if not names:
+        return finish(figure, say("plots.riddle", maps=", ".join(shown)))
     for axis, (name, depth) in zip(axes[1][1:], predicted.items(), strict=True):
-        errors = np.where(true > 0, np.abs(depth - true) / np.maximum(true, 1e-6), 0.0)
-        wrong = _paint(axis, errors, f"AbsRel {scores[name]:.2f}", cmap=ERROR_MAP, vmin=0, vmax=ERROR_TOP)
-    bar = figure.colorbar(wrong, ax=list(axes[1]), ticks=[0, ERROR_TOP / 2, ERROR_TOP], pad=0.02)
-    bar.ax.set_yticklabels(["right", f"{ERROR_TOP / 2:.0%} off", f"{ERROR_TOP:.0%} off\nor more"])
-    listed = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
-    return _picture(figure, f"Depth maps side by side: truth ({_in_words(true, max_depth)}), then {', '.join(maps)}. "
-                            f"Below, their error maps; mean relative error (AbsRel): {listed}.")  # fmt: skip
+        _against(axis, depth[true > 0], true[true > 0], scores[name])
+    listed = ", ".join(f"{name} {score['abs_rel']:.2f}" for name, score in scores.items())
+    return finish(figure, say("plots.compared", truth=_in_words(true, max_depth), maps=", ".join(maps), scores=listed))
+
+
+def _against(axis: Any, said: Array, true: Array, scores: dict[str, float]) -> None:
+    """What a map says against what is true: the median of all pixels of one true distance, and the 80 % around it."""
+    low, high = max(float(true.min()), 0.1), float(true.max())
+    edges = np.geomspace(low, 1.001 * high, 25)
+    groups = [(true >= a) & (true < b) for a, b in itertools.pairwise(edges)]
+    found = [np.percentile(said[group], (10, 50, 90)) for group in groups if group.any()]
+    middles = [float(np.median(true[group])) for group in groups if group.any()]
+    worst, middle, best = np.maximum(np.array(found).T, 0.1)
+    axis.plot([low, high], [low, high], color="#767676", lw=1)
+    axis.fill_between(middles, worst, best, color="#9ecae1", lw=0)
+    axis.plot(middles, middle, color="#08306b", lw=2)
+    axis.set(xscale="log", yscale="log", xlim=(low, high))
+    axis.set_ylim(min(low / 2.5, 0.9 * float(worst.min())), max(1.2 * high, 1.1 * float(best.max())))
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_ticks([], minor=True)
+        side.set_ticks(
+            [t for t in METRES if low < t <= high], [f"{t:g}" for t in METRES if low < t <= high], fontsize=7
+        )
+    off = float(np.median(said / true))
+    words = "plots.spot_on" if 0.95 < off < 1.05 else "plots.too_far" if off > 1 else "plots.too_near"
+    axis.text(0.8, 0.87, say("plots.right"), transform=axis.transAxes, ha="right", fontsize=8, color="#5c5c5c")
+    axis.set_title(f"AbsRel {scores['abs_rel']:.2f}\n{say(words, times=f'{max(off, 1 / off):.1f}')}", fontsize=9)
+    axis.set_xlabel(say("plots.true"), fontsize=8)
+    axis.set_ylabel(say("plots.said"), fontsize=8)
 
 
 # The parts that the pictures share -------------------------------------------------------------------------------
@@ -177,6 +200,16 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
 
 
+def blank(width: float, height: float, paper: str) -> tuple[Figure, Any]:
+    """A figure and one area that fills it, measured in inches from the upper left corner: a sheet to draw on."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=1.3 * DPI, facecolor=paper)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    return figure, axes
+
+
 def _paint(axis: Any, pixels: Array, title: str, **options: Any) -> Any:
     """Pixels without axes; small ones as the squares that they are, which also keeps the file small."""
     axis.set_title(title, fontsize=10, parse_math=False)  # a name with a dollar in it is a name
@@ -184,56 +217,48 @@ def _paint(axis: Any, pixels: Array, title: str, **options: Any) -> Any:
     return axis.imshow(pixels, interpolation="nearest" if max(pixels.shape) < 400 else None, **options)
 
 
-def _cmap(name: str, max_depth: float | None) -> str:
-    """The colour map turned so that nearer is brighter: metric depth is small when near, relative depth is large."""
-    if name not in COLOUR_MAPS:
-        raise CheckpointError(f"There is no colour map {name!r} here", f"one of {', '.join(COLOUR_MAPS)}")
-    if max_depth is None:
-        return name
-    return name[:-2] if name.endswith("_r") else f"{name}_r"
+def _paint_depth(
+    axis: Any, depth: Array, title: str, cmap: str, max_depth: float | None, scale: tuple[float, float]
+) -> Any:
+    """A depth map, nearer brighter."""
+    if cmap not in COLOUR_MAPS:
+        raise CheckpointError(f"There is no colour map {cmap!r} here", f"one of {', '.join(COLOUR_MAPS)}")
+    return _paint(axis, lightness(depth, max_depth, scale), title, cmap=cmap, vmin=0, vmax=1)
 
 
-def _scale(depth: Array, max_depth: float | None) -> Any:
-    """From values to colours: metres by their logarithm (twice as far is one step), relative depth as it is."""
-    from matplotlib.colors import LogNorm, Normalize
-
-    low, high = float(depth.min()), float(depth.max())
-    if max_depth is None:
-        return Normalize(low, high)
-    low = max(low, 0.1)
-    return LogNorm(low, max(high, 1.01 * low), clip=True)
-
-
-def _depth_bar(figure: Figure, shown: Any, axes: Any, max_depth: float | None) -> None:
+def _depth_bar(figure: Figure, shown: Any, axes: Any, max_depth: float | None, scale: tuple[float, float]) -> None:
     """The colour bar: says nearer and farther, and metres where the depth has them."""
     bar = figure.colorbar(shown, ax=list(axes), pad=0.02)
-    bar.ax.minorticks_off()
-    low, high = shown.norm.vmin, shown.norm.vmax
+    low, high = scale
     if max_depth is None:
-        bar.set_ticks([low, high] if high > low else [low], labels=["farther", "nearer"][: 2 if high > low else 1])
+        bar.set_ticks([0, 1] if high > low else [0], labels=["farther", "nearer"][: 2 if high > low else 1])
         bar.set_label("relative, no unit", fontsize=9)
         return
-    bar.ax.invert_yaxis()  # nearer on top, as in a relative map
-    ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 40, 80) if 1.15 * low < t < high / 1.15]
-    ends = [f"nearer {low:.1f} m", f"farther {high:.1f} m"]
-    bar.set_ticks([low, *ticks, high], labels=[ends[0], *(f"{t:g} m" for t in ticks), ends[1]], fontsize=9)
+    ticks = [t for t in METRES if 1.15 * low < t < high / 1.15]
+    places = lightness(np.array([low, *ticks, high]), max_depth, scale).tolist()
+    bar.set_ticks(places, labels=[f"nearer {low:.1f} m", *(f"{t:g} m" for t in ticks), f"farther {high:.1f} m"],
+                  fontsize=9)  # fmt: skip
 
 
 def _in_words(depth: Array, max_depth: float | None) -> str:
     low, high = float(depth.min()), float(depth.max())
-    if nothing := flat(depth, max_depth):
-        return nothing
+    if low == high:
+        return say("doubts.flat")
     if max_depth is None:
         return "relative depth, brighter is nearer; the numbers have no unit"
     return f"metres from the camera, {low:.1f} to {high:.1f} m; brighter is nearer"
 
 
-def _picture(figure: Figure, alt: str) -> Picture:
-    """Drawn without date or version, so that the same input gives the same bytes."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
+def finish(figure: Figure, alt: str) -> Picture:
+    """Drawn without date or version, so the same input gives the same bytes; in 256 colours, a third of the size."""
+    from PIL import Image  # a dependency of matplotlib's
+
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", metadata={"Software": None})
+    image = Image.open(drawn).convert("RGB").quantize(256, kmeans=1, dither=Image.Dither.NONE)
+    image.save(small, format="png", optimize=True)
     places = [axis.get_position() for axis in figure.axes if axis.images]
-    return Picture(drawn.getvalue(), alt, tuple((each.x0, 1 - each.y1, each.x1, 1 - each.y0) for each in places))
+    return Picture(small.getvalue(), alt, tuple((each.x0, 1 - each.y1, each.x1, 1 - each.y0) for each in places))
 
 
 def _bgr(image: npt.ArrayLike) -> Array:

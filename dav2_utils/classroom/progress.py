@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..texts import say
 from .exercises import EXERCISES
 from .setup import lesson_folder
 
@@ -48,13 +49,13 @@ class Progress:
         said = {lesson: [] for lesson in self.by_lesson()}  # type: dict[str, list[str]]
         for name, state in self.exercises.items():
             said[name[:2]].append(f"{_SIGNS[state]} {name[3:]}")
-        return [(f"lesson {lesson}", "  ".join(words)) for lesson, words in said.items()]
+        return [(say("progress.lesson", lesson=lesson), "  ".join(words)) for lesson, words in said.items()]
 
     def _heading(self) -> str:
-        return f"{len(self.solved)} of {len(self.exercises)} solved (✓ solved, ✗ tried, ○ not yet)."
+        return say("progress.heading", solved=len(self.solved), all=len(self.exercises))
 
     def _below(self) -> str:
-        return f"To hand in: {self.file}" if self.file else ""
+        return say("progress.file", file=self.file) if self.file else ""
 
     def __str__(self) -> str:
         rows = (f"{left}  {right}" for left, right in self._rows())

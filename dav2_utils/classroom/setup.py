@@ -37,6 +37,11 @@ def _runs() -> Path:
     return Path(tempfile.gettempdir()) / "dav2_lessons"
 
 
+def sample_photo() -> Path:
+    """A real photograph that comes with the package: a cup of coffee, CC0 (embedded/README.txt says by whom)."""
+    return Path(__file__).parent / "embedded" / "coffee.jpg"
+
+
 def record(exercise: str, solved: bool) -> None:
     """Keep that `exercise` was tried, or solved. A folder that cannot be written is no reason to refuse an answer."""
     with contextlib.suppress(OSError):

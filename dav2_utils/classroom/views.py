@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..depth.opencv import import_cv2
-from ..depth.pictures import decoded
+from ..depth.pictures import decoded, with_doubts
 from ..diagnosis.explain import explain
 from ..diagnosis.keytable import show_keys
 from ..errors import CheckpointError
@@ -112,13 +112,15 @@ def depth_view(
 ) -> tuple[Picture, str]:
     """The depth map of a BGR picture, and the depth at one point in words. The point (`across` and `down` from 0 to 1)
     has a cross on the map."""
-    depth = model.infer_image(picture, input_size=input_size)
+    depth, doubtful = with_doubts(model, picture, input_size)
     row, column = (min(int(part * side), side - 1) for part, side in zip((down, across), depth.shape, strict=True))
     value = float(depth[row, column])
     unit = "m" if model.max_depth is not None else "relative (larger is nearer)"
     point = (across, down)
     shown = show_depth(depth, max_depth=model.max_depth, image=picture, title="depth", cmap=cmap, mark=point)
-    return shown, f"At column {column}, row {row}: {value:.2f} {unit}."
+    return shown, " ".join(
+        [f"At column {column}, row {row}: {value:.2f} {unit}.", *(f"⚠ {each}." for each in doubtful)]
+    )
 
 
 def clicked(value: str, picture: Picture) -> tuple[float, float] | None:

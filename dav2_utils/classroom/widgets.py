@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ..diagnosis.diagnose import table_of
+from ..encoders import get_encoder
 from ..errors import CheckpointError
 from ..files.checkpoint import inspect_file
 from . import views
@@ -85,11 +86,11 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
         ipywidgets.ToggleButtons(options=options, description=name, style={"button_width": "max-content"})
         for name, options in (("Weights", list(models)), ("Picture", list(seen)), ("Colours", list(COLOUR_MAPS[:3])))
     )
-    size = ipywidgets.IntSlider(value=112, min=56, max=518, step=14, description="Input size", continuous_update=False)
-    across, down = (
-        ipywidgets.IntSlider(value=50, min=0, max=100, description=name, continuous_update=False)
-        for name in ("Across, %", "Down, %")
-    )
+    usual = get_encoder(next(iter(models.values())).encoder).input_size
+    size, across, down = (
+        ipywidgets.IntSlider(value, least, most, step, description=name, continuous_update=False)
+        for name, value, least, most, step in
+        (("Input size", usual, 56, 518, 14), ("Across, %", 50, 0, 100, 1), ("Down, %", 50, 0, 100, 1)))  # fmt: skip
     point, picture = ipywidgets.HTML(), ipywidgets.HTML()  # the words stand first, where the controls are
 
     def show() -> None:

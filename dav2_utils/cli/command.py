@@ -6,6 +6,7 @@ the command found (its `--help` says what), 2 a usage error, 4 no checkpoint or 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -27,11 +28,11 @@ USAGE_KINDS = ("usage", "unknown_encoder", "several sets")
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Stuck? dav2 diagnose FILE says what is wrong, dav2 fix FILE mends it.",
+    epilog="Stuck? dav2 diagnose FILE tells you what is wrong, dav2 fix FILE repairs it.",
 )
 @click.version_option(__version__, prog_name="dav2")
 def dav2() -> None:
-    """Look into a checkpoint, say why it does not load, and mend it.
+    """Look into a checkpoint, find out why it won't load, and fix it.
 
     Made for fine-tunes of Depth Anything V2; works on any PyTorch checkpoint.
     """
@@ -50,6 +51,19 @@ for command in (
     dav2.add_command(command)
 
 
+_PLAIN = {"\u2713": "+", "\u2717": "x", "\u26a0": "!", "\u2192": "->", "\u2260": "!=", "\u25cb": "o"}  # our own signs
+
+
+def _spelt(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What stands for a character that the terminal's encoding, such as GBK, does not have."""
+    if isinstance(error, UnicodeEncodeError) and (plain := _PLAIN.get(error.object[error.start])):
+        return plain, error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error("dav2", _spelt)
+
+
 def exit_status(error: Exception) -> int:
     kind = getattr(error, "kind", "")
     return 2 if isinstance(error, click.UsageError) or kind in USAGE_KINDS else 4 if kind == "no checkpoint" else 1
@@ -59,6 +73,10 @@ def error_report(error: Exception) -> dict[str, Any]:
     """One error as JSON; for something that is no checkpoint, with its `format`."""
     kind = "usage" if isinstance(error, click.UsageError) else getattr(error, "kind", type(error).__name__)
     message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    if isinstance(error, click.MissingParameter):  # and what one could give
+        command, option = error.ctx and error.ctx.command, error.param
+        told = (getattr(option, "help", None), getattr(command, "epilog", None))
+        message = " ".join([message, *filter(None, told)])
     if isinstance(error, MemoryError):
         message = "This needs more memory than there is. Use a machine with more, or a smaller file."
     report: dict[str, Any] = {"error": {"kind": kind, "message": message}}
@@ -73,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # a name from a file may hold what this terminal cannot show
         reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
         if reconfigure:
-            reconfigure(errors="backslashreplace")
+            reconfigure(errors="dav2")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
@@ -96,7 +114,8 @@ def _tell(error: Exception, as_json: bool) -> None:
     if as_json and not isinstance(error, OutputLost):
         with contextlib.suppress(OutputLost, BrokenPipeError):
             return say(json.dumps(report))
-    lines = f"dav2: {report['error']['message']}".split("\n")
+    message = report["error"]["message"]  # click's answer to a bare `dav2` is its help
+    lines = (message if message.startswith("Usage: ") else f"dav2: {message}").split("\n")
     with contextlib.suppress(OSError):
         click.echo("\n".join(printable(line, None) for line in lines), err=True)
 

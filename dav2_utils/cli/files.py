@@ -47,13 +47,14 @@ def inspect(file: Path, keys: bool, as_json: bool) -> int:
 def diagnose(file: Path, encoder: str | None, against: Path | None, select: str | None, as_json: bool) -> int:
     """Why FILE does not load, and what would make it load.
 
-    Exit status: 0 it loads as it is; 1 `dav2 fix` will mend it; 3 unwrapping and renaming cannot; 4 no checkpoint.
+    Exit status: 0 it loads as it is; 1 `dav2 fix` will mend or unwrap it; 3 it cannot, or there is no model to compare
+    with; 4 no checkpoint.
     """
     from ..diagnosis.diagnose import diagnose as run
 
     found = run(file, target(encoder, against), select=select)
     emit(found, as_json)
-    return {"loads": 0, "repairable": 1, "unreadable": 4}.get(found.verdict, 3)
+    return {"loads": 0, "repairable": 1, "wrapped": 1, "unreadable": 4}.get(found.verdict, 3)
 
 
 @click.command(epilog="Example: python train.py 2>&1 | tail -n 400 | dav2 explain")
@@ -77,6 +78,17 @@ def explain(textfile: Any, as_json: bool) -> int:
     return 0 if found.causes else 1
 
 
+def _pairs(_context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """OLD=NEW, as often as it is given."""
+    found: dict[str, str] = {}
+    for value in values:
+        old, sign, new = value.partition("=")
+        if not sign or found.setdefault(old, new) != new:
+            what = "gives one name two new ones" if sign else "is not of the form OLD=NEW"
+            raise click.BadParameter(f"{value!r} {what}", param=option)
+    return found
+
+
 @click.command(epilog="Examples: dav2 fix latest.pth    dav2 fix runs/ --output fixed/ --dry-run")
 @click.argument("paths", type=Path, nargs=-1, required=True, metavar="PATH...")
 @click.option("--output", "-o", type=Path, help="A file for one file, a folder for a folder or several paths.")
@@ -93,6 +105,10 @@ def explain(textfile: Any, as_json: bool) -> int:
 @click.option(
     "--max-depth", type=float, metavar="M", help="Write down that the weights are metric, with this range in metres."
 )
+@click.option(
+    "--rename", multiple=True, callback=_pairs, metavar="OLD=NEW",
+    help="Exchange runs of whole components in the names, one-to-one, the longest OLD first; may be repeated.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be done, write nothing.")
 @click.option("--force", is_flag=True, help="Overwrite an existing target.")
 @json_option
@@ -101,9 +117,11 @@ def fix(paths: tuple[Path, ...], file_format: str | None, as_json: bool, **optio
 
     Unwraps the container and takes the wrapper's prefix off; every number stays, and is compared.
 
-    Exit status: 0 all written, or clean already; 1 some file was refused or failed.
+    Exit status: 0 all written, or clean or fixed already; 1 some file was refused or failed, or there was nothing to do
+    and no model to compare it with.
     """
     from ..repair.batch import fix_many
+    from ..repair.outcome import DONE
 
     repairs = fix_many(list(paths), format=file_format, **options)
     if as_json:
@@ -112,7 +130,7 @@ def fix(paths: tuple[Path, ...], file_format: str | None, as_json: bool, **optio
         for repair in repairs:
             say(str(repair))
         say(summary(repairs))
-    return int(any(repair.status in ("refused", "failed") for repair in repairs))
+    return int(any(repair.status not in DONE for repair in repairs))
 
 
 def summary(repairs: Sequence[Any]) -> str:

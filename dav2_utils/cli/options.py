@@ -19,7 +19,11 @@ encoder_option = click.option(
 against_option = click.option(
     "--against", type=Path, metavar="FILE", help="Take another checkpoint's names and shapes as the target."
 )
-select_option = click.option("--select", metavar="SET", help="Which set of weights, where a file holds several.")
+select_option = click.option(
+    "--select",
+    metavar="SET[,SET]",
+    help="Which set of weights, where a file holds several; with commas: these together.",
+)
 
 
 class OutputLost(click.ClickException):

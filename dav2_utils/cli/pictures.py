@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 
+from .. import texts
 from ..texts import printable
-from .options import emit, encoder_option, json_option, say
+from .options import emit, encoder_option, json_option, say, select_option
 
 MOST_PIXELS = 2**26  # of a picture; OpenCV itself takes sixteen times as many, and then 5 GB of memory
 
 
 @click.command(epilog="Example: dav2 depth room.jpg --weights latest.fixed.pth --max-depth 20 --output maps/")
-@click.argument("images", type=Path, nargs=-1, required=True, metavar="IMAGE...")
+@click.argument("images", type=Path, nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
 @click.option(
     "--weights", required=True, metavar="FILE", help="A checkpoint, broken or mended; or a name: tiny, vits, ..."
 )
@@ -27,32 +29,50 @@ MOST_PIXELS = 2**26  # of a picture; OpenCV itself takes sixteen times as many, 
     help="Metric weights: their range in metres. Without it: what the file says, else relative.",
 )
 @click.option(
-    "--input-size", type=int, default=518, show_default=True, help="Shorter side that the network sees, in pixels."
+    "--input-size", type=int, metavar="N", help="Shorter side that the network sees, in pixels. (518; tiny: 112)"
 )
+@select_option
 @click.option("--output", "-o", type=Path, help="Folder for the maps; default: beside each image.")
 @click.option("--force", is_flag=True, help="Overwrite maps that are there already.")
 @json_option
 def depth(
-    images: tuple[Path, ...], weights: str, encoder: str | None, max_depth: float | None, as_json: bool, **options: Any
-) -> int:
+    images: tuple[Path, ...], weights: str, encoder: str | None, max_depth: float | None, select: str | None,
+    as_json: bool, **options: Any
+) -> int:  # fmt: skip
     """Depth maps of pictures, to compute with and to look at.
 
-    Beside each IMAGE: STEM.depth.npy (float32, metres or relative) and STEM.depth.png (bright is near).
+    Beside each IMAGE, or each picture in FOLDER: STEM.depth.npy (float32, metres or relative) and STEM.depth.png
+    (bright is near).
     """
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
-    from ..depth.pictures import write_depth_maps
+    from ..depth.pictures import SUFFIXES, pictures_at, write_depth_maps
     from ..weights.loading import load_model
 
-    model = load_model(weights, encoder=encoder, max_depth=max_depth)
-    results = write_depth_maps(model, images, **options)
+    folder = options["output"]
+    if folder and not folder.is_dir() and folder.suffix.lower() in (*SUFFIXES, ".npy"):
+        raise click.UsageError(
+            f"--output {folder}: expected the folder for the maps, whose names come from the images'"
+        )
+    pictures = pictures_at(images)
+    model = load_model(weights, encoder=encoder, max_depth=max_depth, select=select)
+    results = write_depth_maps(model, pictures, **options)
     if as_json:
-        emit({"images": results}, True)
+        emit({"files": results}, True)
     else:
-        for result in results:
-            say(printable(result.get("error") or _depth_line(result), None))
-            if "warning" in result:
-                click.echo(f"Warning: {result['warning']}.", err=True)
+        _report(results)
     return int(any("error" in result for result in results))
+
+
+def _report(results: list[dict[str, Any]]) -> None:
+    """A line for each picture, each doubt once, and at the end a count, so that no failure is far up."""
+    for result in results:
+        say(printable(result.get("error") or _depth_line(result), None))
+    for text, count in Counter(doubt for result in results for doubt in result.get("warnings", ())).items():
+        click.echo(f"Warning: {texts.say('doubts.several', count=count, text=text) if count > 1 else text}.", err=True)
+    failed = [Path(result["source"]).name for result in results if "error" in result]
+    if len(results) > 1:
+        names = printable(f" ({', '.join(failed)})" if failed else "")
+        say(f"{len(results) - len(failed)} done, {len(failed)} failed{names}")
 
 
 def _depth_line(result: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ h x w patches of 14 x 14 pixels.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from ..encoders import ENCODERS, PATCH, check_max_depth, get_encoder
 from ..errors import CheckpointError
 from .dinov2 import DinoVisionTransformer
+from .doubts import DepthWarning, doubts
 from .opencv import import_cv2
 
 #: The arguments of the official examples: `DepthAnythingV2(**model_configs["vits"])`.
@@ -180,20 +182,29 @@ class DepthAnythingV2(nn.Module):
         return depth if self.max_depth is None else depth * self.max_depth
 
     @torch.inference_mode()
-    def infer_image(self, raw_image: NDArray[np.uint8], input_size: int = 518) -> NDArray[np.float32]:
-        """Depth (H, W), float32, of a picture as `cv2.imread` gives it: (H, W, 3), uint8, BGR. See `image2tensor`."""
+    def infer_image(self, raw_image: NDArray[np.uint8], input_size: int | None = None) -> NDArray[np.float32]:
+        """Depth (H, W), float32, of a picture as `cv2.imread` gives it: (H, W, 3), uint8, BGR. See `image2tensor`.
+
+        Warns (`DepthWarning`) when the map shows that these can hardly be the right weights, range or size.
+        """
         image, size = self.image2tensor(raw_image, input_size)
         depth = self(image.to(next(self.parameters()).dtype))
-        return resize(depth[:, None].float(), size)[0, 0].cpu().numpy()
+        found: NDArray[np.float32] = resize(depth[:, None].float(), size)[0, 0].cpu().numpy()
+        for doubt in doubts(found, self.max_depth, self.encoder, min(image.shape[-2:])):
+            warnings.warn(doubt, DepthWarning, stacklevel=3)  # past torch's decorator
+        return found
 
-    def image2tensor(self, raw_image: NDArray[np.uint8], input_size: int = 518) -> tuple[Tensor, tuple[int, int]]:
+    def image2tensor(
+        self, raw_image: NDArray[np.uint8], input_size: int | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
         """A BGR picture as the network wants it, (1, 3, h, w) on the model's device, and the picture's own (H, W).
 
-        The shorter side becomes `input_size`; the longer keeps the ratio, to the nearest multiple of 14. The resize
-        works in float64, as the official one does; float32 would differ by 3e-5. Raises `InputError` for anything
-        that is no such picture or would take gigabytes, `CheckpointError` where OpenCV cannot be imported.
+        The shorter side becomes `input_size`, by default the one that the encoder was trained at (518, `tiny` 112);
+        the longer keeps the ratio, to the nearest multiple of 14. The resize works in float64, as the official one
+        does; float32 would differ by 3e-5. Raises `InputError` for anything that is no such picture or would take
+        gigabytes, `CheckpointError` where OpenCV cannot be imported.
         """
-        h, w = _network_size(raw_image, input_size)
+        h, w = _network_size(raw_image, get_encoder(self.encoder).input_size if input_size is None else input_size)
         cv2 = import_cv2()
         rgb = cv2.resize(raw_image[..., ::-1] / 255.0, (w, h), interpolation=cv2.INTER_CUBIC)
         image = torch.from_numpy(((rgb - MEAN) / STD).astype(np.float32)).permute(2, 0, 1)[None].contiguous()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import AlreadyThere, CheckpointError
+from ..texts import printable, say
 from ..writing.replacing import Place, replacing_all
+from .doubts import DepthWarning, ends, lightness
 from .opencv import import_cv2
 
 if TYPE_CHECKING:
@@ -19,6 +22,30 @@ if TYPE_CHECKING:
 
 
 LARGEST_FILE = 2**30  # bytes
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")  # what a folder is searched for
+
+
+def pictures_at(paths: Iterable[Path]) -> list[Path]:
+    """The pictures that `paths` mean: files, folders (what lies right in them, without maps made here) and patterns.
+
+    Raises `CheckpointError` (kind `usage`) for a path with nothing there.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            there = [each for each in path.iterdir() if each.suffix.lower() in SUFFIXES and each.is_file()]
+            there = [each for each in there if ".depth." not in each.name]
+        else:  # a shell that knows no patterns hands them on as they are
+            there = [path] if path.exists() else [each for each in _matching(path) if not each.is_dir()]
+        if not there:
+            raise CheckpointError(f"There is no picture at {printable(str(path))}", "a picture, a folder of pictures, "
+                                  "or a pattern such as 'photos/*.jpg'", "Look at the path", kind="usage")  # fmt: skip
+        found += sorted(there)
+    return found
+
+
+def _matching(pattern: Path) -> Iterable[Path]:
+    return Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
 
 
 def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
@@ -53,16 +80,8 @@ def decoded(content: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
     return None if picture is None else np.asarray(picture, dtype=np.uint8)
 
 
-def flat(depth: npt.NDArray[np.float32], max_depth: float | None) -> str:
-    """What to say of a map in which every pixel is the same; empty for one that has depth in it."""
-    if depth.min() != depth.max():
-        return ""
-    why = "metric weights in the relative model? They need max_depth" if max_depth is None else "are these its weights?"
-    return f"every pixel has the same value, so there is no depth to see: {why}"
-
-
 def write_depth_maps(
-    model: DepthAnythingV2, images: Iterable[Path], *, input_size: int = 518, output: Path | None = None,
+    model: DepthAnythingV2, images: Iterable[Path], *, input_size: int | None = None, output: Path | None = None,
     force: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """For each image: `STEM.depth.npy` (float32, (H, W)) and `STEM.depth.png` (cividis, for the eye).
@@ -70,7 +89,7 @@ def write_depth_maps(
     Metric models give metres; relative ones inverse depth up to scale and shift, so larger is nearer. In the picture
     bright is always near. One image that fails does not stop the rest: its result holds `error`. So does that of an
     image whose maps are there already, unless `force` says that they may go; a symbolic link in their place is
-    replaced, and not what it leads to. The result of a map without depth in it holds `warning`.
+    replaced, and not what it leads to. What makes a map doubtful is in its result's `warnings`.
     """
     from tqdm import tqdm
 
@@ -88,19 +107,19 @@ def write_depth_maps(
     return results
 
 
-def _write_one(model: DepthAnythingV2, image: Path, stem: Path, input_size: int, force: bool) -> dict[str, Any]:
+def _write_one(model: DepthAnythingV2, image: Path, stem: Path, input_size: int | None, force: bool) -> dict[str, Any]:
     cv2 = import_cv2()
     raw, picture = Path(f"{stem}.depth.npy"), Path(f"{stem}.depth.png")
     for path in (raw, picture):
         if os.path.lexists(path) and (not force or path.is_dir() or (path.exists() and path.samefile(image))):
             raise AlreadyThere(path)
-    depth = model.infer_image(read_picture(image), input_size)
+    depth, doubtful = with_doubts(model, read_picture(image), input_size)
     if not np.isfinite(depth).all():
         raise CheckpointError("These weights give depths that are no numbers (NaN or infinite)", "finite weights",
                               "The training may have diverged: take an earlier checkpoint")  # fmt: skip
-    near = -depth if model.max_depth is not None else depth
-    span = float(near.max() - near.min()) or 1.0
-    grey = ((near - near.min()) / span * 255).astype(np.uint8)
+    if model.encoder == "tiny" and model.max_depth is not None:
+        doubtful.append(say("doubts.photograph"))
+    grey = (lightness(depth, model.max_depth, ends(depth, model.max_depth)) * 255).round().astype(np.uint8)
     with replacing_all([Place(raw, force), Place(picture, force)]) as temporaries:
         with temporaries[0].open("wb") as file:  # of a path, NumPy would change the name
             np.save(file, depth)
@@ -114,4 +133,15 @@ def _write_one(model: DepthAnythingV2, image: Path, stem: Path, input_size: int,
         "max_depth": model.max_depth,
         "min": float(depth.min()),
         "max": float(depth.max()),
-    } | ({"warning": warning} if (warning := flat(depth, model.max_depth)) else {})
+    } | ({"warnings": doubtful} if doubtful else {})
+
+
+def with_doubts(
+    model: DepthAnythingV2, picture: npt.NDArray[np.uint8], input_size: int | None = None
+) -> tuple[npt.NDArray[np.float32], list[str]]:
+    """The depth map of a BGR picture, and what `infer_image` warned of, in place of the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", DepthWarning)
+        depth = model.infer_image(picture, input_size)
+    return depth, [str(each.message) for each in caught]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..advice import advice, another, resume, theirs
 from ..encoders import ENCODERS, infer_encoder, table_for
 from ..errors import AmbiguousSets, CheckpointError, NotACheckpoint, NoWeights, PrefixError, TooMuch
+from ..families import Recognised, recognise
 from ..files.checkpoint import Checkpoint, inspect_file
 from ..files.checkpoint import select as choose
 from ..files.facts import believed
@@ -17,53 +21,85 @@ from ..files.placeholders import extra
 from ..files.weightsets import WeightSet, find_sets
 from ..keys import Table, TensorInfo
 from ..texts import say
-from ..wrappers import WRAPPERS, bare, rename_map, wrappers_in
+from ..wrappers import WRAPPERS, bare, exchange, rename_map, wrappers_in
+from ..writing.unusable import unusable
 from .causes import CAUSES, CauseFound, Finding
 from .difference import bookkeeping, of_tables
 from .report import UNKNOWABLE, Diagnosis, Step
-from .rules import causes_of, transformers_encoder, without_target
+from .rules import carried_out, causes_of, transformers_encoder, without_target
 
 
-def diagnose(source: Any, target: Any = None, select: str | None = None) -> Diagnosis:
+def diagnose(
+    source: Any, target: Any = None, select: str | None = None, rename: Mapping[str, str] | None = None
+) -> Diagnosis:
     """Why the weights in `source` do not load into `target`, all causes at once, and the steps that are certain.
 
     `source`: a path, a `Checkpoint`, a state dict (or a dictionary around one), a table or an `nn.Module`. `target`:
     an encoder's name, a module, a path or a table; without one the encoder is inferred, and where that fails the
-    verdict is `no target`. `select` names the set of weights where `source` holds several. Something that is no
-    checkpoint gets the verdict `unreadable`. Raises `CheckpointError` for a path that is not there, for several sets
-    and no `select`, and for a target that cannot be read.
+    verdict is `wrapped`, or `no target` where there is nothing to take off. `select` names the set of weights where
+    `source` holds several, or those to be joined (`encoder,decoder`). `rename`: runs of components to exchange first
+    (see `wrappers.exchange`). Something that is no checkpoint gets the verdict `unreadable`. Raises `CheckpointError`
+    for a path that is not there, for several sets and no `select`, for a renaming that is not one-to-one, and for a
+    target that cannot be read.
     """
     try:
         opened = _open(source)
         chosen = choose(opened, select)
     except (NotACheckpoint, NoWeights) as error:
         return _unreadable(source, error)
+    whole, parts = chosen, chosen.parts
+    counts: Counter[str] = Counter()
+    first = exchange(chosen.table, rename or {}, counts)
+    chosen = replace(chosen, table={new: chosen.table[old] for old, new in first.items()})
+    known = recognise(chosen.table)
     encoder = infer_encoder(chosen.table) or transformers_encoder(chosen.table)
-    goal, label = _target(target, encoder, chosen.table)
-    result = Diagnosis("no target", encoder, file=_path(source), target=label, format=opened.format)
-    result.path = chosen.path
+    goal, label = _target(target, None if another(known, chosen.table) else encoder, chosen.table)
+    result = Diagnosis("no target", encoder, file=_path(source), target=label, format=opened.format, known=known)
+    result.path, result.parts, result.facts = chosen.path, parts, opened.facts
     _container(result, opened, chosen)
-    try:
-        result.rename = rename_map(chosen.table, goal)
-    except PrefixError as error:
-        result.rename = {name: name for name in chosen.table}
-        result.causes.append(CauseFound("duplicate_names", "", error.found, error.do))
-    _prefixes(result, chosen.table)
-    found = {new: chosen.table[old] for old, new in result.rename.items()}
-    if goal is None:
-        result.causes += [finding.said() for finding in without_target(found)]
-        if any(c.cause in _NEVER or (c.cause in _REFUSED and not c.repairable_by_renaming) for c in result.causes):
-            result.verdict = "not repairable"
-    else:
-        _compare(result, found, goal)
-        if infer_encoder(goal):
-            said = {"metric or relative": "depth", "max_depth": "max_depth"}
-            result.cannot_be_known = [what for what in UNKNOWABLE if said.get(what) not in believed(opened.facts)]
-    result._found = found
+    result.steps += [Step("rename", token=old, to=new, keys=counts[old]) for old, new in (rename or {}).items()]
+    result._found = _mapped(result, chosen.table, goal)
+    _judge(result, result._found, goal)
+    _unusable(result, opened, whole)
+    result.rename = {old: result.rename[new] for old, new in first.items() if new in result.rename}
     return result
 
 
-_NEVER = ("sharded_model", "flat_parameters")  # no model has such tensors, whatever the target
+def _mapped(result: Diagnosis, table: Table, goal: Table | None) -> Table:
+    """The table under its new names, with the steps that lead there."""
+    try:
+        result.rename = rename_map(table, goal)
+    except PrefixError as error:
+        result.rename = {name: name for name in table}
+        result.causes.append(CauseFound("duplicate_names", "", error.found, error.do))
+    _prefixes(result, table)
+    return {new: table[old] for old, new in result.rename.items()}
+
+
+def _judge(result: Diagnosis, found: Table, goal: Table | None) -> None:
+    """The causes that the names and shapes show, and the verdict; what is not in them where it is one of ours."""
+    if goal is None:
+        result.causes += [finding.said() for finding in without_target(found)]
+        result.verdict = "wrapped" if result.steps else "no target"
+        return
+    _compare(result, found, goal)
+    if infer_encoder(goal):
+        said = {"metric or relative": "depth", "max_depth": "max_depth"}
+        result.cannot_be_known = [what for what in UNKNOWABLE if said.get(what) not in believed(result.facts)]
+
+
+def _unusable(result: Diagnosis, opened: Checkpoint, weights: WeightSet) -> None:
+    """What no renaming makes good, whatever the names: slices, and tensors without numbers in them."""
+    for found in unusable(opened, weights, result.verdict in ("loads", "repairable")):
+        result.causes = [one for one in result.causes if one.cause not in (found.cause, *found.instead)]
+        remedy = found.remedy or CAUSES[found.cause].remedy
+        result.causes.append(CauseFound(found.cause, found.detail, found.evidence, remedy))
+        result.verdict = "not repairable"
+    if any(c.cause in _NEVER or (c.cause in _REFUSED and not c.repairable_by_renaming) for c in result.causes):
+        result.verdict = "not repairable"
+
+
+_NEVER = ("sharded_model", "flat_parameters", "duplicate_names")  # no model has such tensors, whatever the target
 _REFUSED = ("refused_pickle", "whole_model")
 
 
@@ -140,24 +176,29 @@ _SLICED = (".DTensor", ".ShardedTensor")
 
 def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None:
     """What stands between the file and the chosen set of weights: objects that are code, and containers."""
-    others = ", ".join(list(opened.other_entries)[:6])
+    inside = [path for path, _ in chosen.parts if path]
+    places = " and ".join(" > ".join(map(repr, path)) for path in inside)
     readable = opened.format == "torch-zip" and not chosen.elsewhere
     refused = "refused" if opened.globals else "protocol"
-    args = {"module": chosen.module, "kind": chosen.elsewhere.rpartition(".")[2], "path": " > ".join(chosen.path),
-            "globals": tuple(opened.globals), "where": " > ".join(map(repr, chosen.path)), "others": others,
-            "sliced": chosen.elsewhere}  # fmt: skip
+    args = {"module": chosen.module, "kind": chosen.elsewhere.rpartition(".")[2], "where": places,
+            "path": ", ".join(map(" > ".join, inside)), "globals": tuple(opened.globals),
+            "sliced": chosen.elsewhere, "others": ", ".join(list(opened.other_entries)[:6])}  # fmt: skip
     fix = "" if readable else "_once"
     if chosen.elsewhere.endswith(_SLICED):
         result.causes.append(_said("sharded_model", "sharded_kind", args, False))
     elif chosen.module:
         result.causes.append(_said("whole_model", f"whole_model_{refused}{fix}", args, readable))
     elif opened.globals or opened.beyond:
-        result.causes.append(_said("refused_pickle", f"refused_pickle_{refused}{fix}", args, readable))
-    if chosen.path:
-        text = "container_path_beside" if others else "container_path"
+        found = _said("refused_pickle", f"refused_pickle_{refused}{fix}", args, readable)
+        more = resume(opened.globals)
+        result.causes.append(replace(found, remedy=" ".join(filter(None, (found.remedy, more)))))
+    if inside:
+        text = "container_path_beside" if args["others"] else "container_path"
         result.causes.append(_said("training_container", text, args, True))
-    if chosen.path or opened.globals or opened.beyond or (opened.other_entries and opened.format != "memory"):
-        result.steps.append(Step("unwrap", path=chosen.path))  # load_state_dict takes nothing but what belongs to it
+    if inside or opened.globals or opened.beyond or (opened.other_entries and opened.format != "memory"):
+        result.steps += [
+            Step("unwrap", path=path) for path, _ in chosen.parts
+        ]  # load_state_dict takes nothing but what belongs to it
 
 
 def _said(cause: str, text: str, args: dict[str, Any], repairable: bool) -> CauseFound:
@@ -217,9 +258,15 @@ def _compare(result: Diagnosis, found: Table, target: Table) -> None:
         first = causes and causes[0].cause in _FIRST and not agree > len(target) / 2
         result.causes = [*said, *result.causes] if first else [*result.causes, *said]
         for finding in causes:
-            result.renaming |= _carried_out(finding, found, target)
+            result.renaming |= carried_out(finding, found, target)
     # what the larger model around this one had besides, or nothing that was learned
     surplus = [name for name in diff.unexpected if outer or bookkeeping(name)]
+    if theirs(result.known) and diff.unexpected and agree == len(target) and not _same(result.known, target):
+        result.causes = [found for found in result.causes if found.cause not in ("extra_head", "bookkeeping_buffers")]
+        what: dict[str, Any] = {"family": " / ".join(result.known.family), "known": result.family}
+        one = _said("different_model", "another_family", what | {"extra": len(diff.unexpected)}, False)
+        result.causes.append(replace(one, remedy=" ".join(advice(result.known, result.encoder)) or one.remedy))
+        surplus = []
     if surplus:
         result.steps.append(Step("drop", names=tuple(surplus)))
         diff = diff.without(surplus)
@@ -233,29 +280,9 @@ def _compare(result: Diagnosis, found: Table, target: Table) -> None:
     result._target = target
 
 
-def _carried_out(finding: Finding, found: Table, target: Table) -> dict[str, str]:
-    """The runs to exchange, if exchanging them makes the model's very table of the file's."""
-    if not finding.renaming:
-        return {}
-    made = {_exchanged(name, finding.renaming): info.shape for name, info in found.items()}
-    same = len(made) == len(found) and made == {name: info.shape for name, info in target.items()}
-    return finding.renaming if same else {}
-
-
-def _exchanged(name: str, runs: dict[str, str]) -> str:
-    """`name` with every run in `runs` exchanged at once, the longest first."""
-    parts, done, at = name.split("."), [], 0
-    lengths = sorted({run.count(".") + 1 for run in runs}, reverse=True)
-    while at < len(parts):
-        for length in lengths:
-            if (run := ".".join(parts[at : at + length])) in runs and at + length <= len(parts):
-                done.append(runs[run])
-                at += length
-                break
-        else:
-            done.append(parts[at])
-            at += 1
-    return ".".join(filter(None, done))
+def _same(known: Recognised, target: Table) -> bool:
+    """Whether the target is of the file's own family."""
+    return known.family == recognise(target).family
 
 
 _FIRST = ("different_model", "flat_parameters", "adapter_weights")  # a prefix is the lesser trouble then

@@ -18,7 +18,7 @@ from ..texts import find, printable, say
 from .causes import CAUSES, CauseFound, Finding, words
 from .difference import of_message
 from .message import Message, parse
-from .report import markup
+from .report import markup, target_line
 from .rules import Found, causes_of
 from .signs import find_sign
 
@@ -41,18 +41,25 @@ class Explanation:
         pair = "+".join(sorted(found.cause for found in self.causes[-2:]))
         return find(f"explain.apart.{pair}") or say("explain.apart.else")
 
+    @property
+    def names_differ(self) -> bool:
+        """Whether a file's own names and a model's would say more than this text."""
+        return any(CAUSES[found.cause].repairable and not found.repairable_by_renaming for found in self.causes)
+
     def to_dict(self) -> dict[str, Any]:
         causes = [found.to_dict() | {"code": found.code} for found in self.causes]
         return {"causes": causes} | ({"apart": self.apart} if self.apart else {})
 
     def __str__(self) -> str:
         if not self.causes:
-            return self._nothing()
+            return f"{self._nothing()} {target_line(None)}"
         lines = [say("explain.two_readings" if self.either else "explain.together")] if len(self.causes) > 1 else []
         for number, found in enumerate(self.causes, 1):
             lines += ["", f"{number}. " * (len(self.causes) > 1) + f"{found.title} ({found.cause})", *_rows(found)]
         if self.apart:
             lines += ["", say("explain.tell_apart", what=self.apart)]
+        if self.names_differ:
+            lines += ["", target_line(None)]
         return "\n".join(lines).strip()
 
     __repr__ = __str__  # what a notebook keeps as text
@@ -62,7 +69,7 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         if not self.causes:
-            return f"<div><p>? {markup(self._nothing())}</p></div>"
+            return f"<div><p>? {markup(self._nothing())} {markup(target_line(None))}</p></div>"
         items = "".join(
             f"<li><b>{markup(found.title)}</b> <code>{found.cause}</code><br>"
             + "<br>".join(_LINK.sub(r'more: <a href="\1">\1</a>', markup(" ".join(r.split()))) for r in _rows(found))
@@ -70,6 +77,7 @@ class Explanation:
             for found in self.causes
         )
         apart = f"<p>{markup(say('explain.tell_apart', what=self.apart))}</p>" if self.apart else ""
+        apart += f"<p>{markup(target_line(None))}</p>" if self.names_differ else ""
         return f'<div role="note" aria-label="{markup(say("explain.label"))}"><ol>{items}</ol>{apart}</div>'
 
 

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from ..advice import advice
+from ..encoders import ENCODERS
+from ..families import Recognised
+from ..files.facts import Fact
 from ..keys import Table, families
 from ..texts import printable, say
 from .causes import CauseFound
 
 UNKNOWABLE = ("metric or relative", "max_depth", "V1 or V2")
-_MARKS = {"loads": "✓", "repairable": "⚠", "not repairable": "✗", "no target": "?", "unreadable": "✗"}
+_MARKS = {"loads": "✓", "repairable": "⚠", "wrapped": "⚠", "not repairable": "✗", "no target": "?", "unreadable": "✗"}
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do: `unwrap` (path), `strip` or `add` (token, keys), `drop` (names)."""
+    """One thing to do: `unwrap` (path), `rename` (token, to, keys), `strip` or `add` (token, keys), `drop` (names)."""
 
     do: str
     path: tuple[str, ...] = ()
     token: str = ""
     keys: int = 0
     names: tuple[str, ...] = ()
+    to: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         if self.do == "unwrap":
             return {"do": self.do, "path": list(self.path)}
         if self.do == "drop":
             return {"do": self.do, "names": list(self.names), "keys": len(self.names)}
-        return {"do": self.do, "token": self.token, "keys": self.keys}
+        to = {"to": self.to} if self.to else {}
+        return {"do": self.do, "token": self.token, **to, "keys": self.keys}
 
     def __str__(self) -> str:
         if self.do == "unwrap":
@@ -38,6 +45,8 @@ class Step:
         if self.do == "drop":
             count = len(self.names)
             return f"leave out {count} surplus {'entry' if count == 1 else 'entries'} ({_some(self.names)})"
+        if self.do == "rename":
+            return f"write '{self.to}' for '{self.token}' in {self.keys} name{'s' if self.keys != 1 else ''}"
         words = ("put", "into") if self.do == "add" else ("take", "off")
         return f"{words[0]} '{self.token}.' {words[1]} {self.keys} name{'s' if self.keys != 1 else ''}"
 
@@ -46,7 +55,7 @@ class Step:
 class Diagnosis:
     """What is wrong with a set of weights, for one target. Prints as a screenful; `to_dict()` is the JSON of `dav2`."""
 
-    verdict: str  # loads, repairable, not repairable, no target, unreadable
+    verdict: str  # loads, repairable, wrapped, no target, not repairable, unreadable
     encoder: str | None = None  # of the file, where its shapes tell
     causes: list[CauseFound] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
@@ -57,13 +66,26 @@ class Diagnosis:
     size_mismatch: list[dict[str, Any]] = field(default_factory=list)  # name, file, model
     cannot_be_known: list[str] = field(default_factory=list)
     rename: dict[str, str] = field(default_factory=dict)  # every kept name of the file -> its new name
-    renaming: dict[str, str] = field(default_factory=dict)  # runs of components that alone make it fit: old -> new
+    renaming: dict[str, str] = field(default_factory=dict)  # runs of components, old -> new, that account for the rest
     path: tuple[str, ...] = ()  # where in the file the chosen set of weights is
+    parts: list[tuple[tuple[str, ...], list[str]]] = field(default_factory=list)  # each such place, and the names there
     file: str | None = None
     target: str | None = None
     format: str | None = None
+    known: Recognised = field(default_factory=lambda: Recognised([]))  # whose table this is, and what is in it
+    facts: dict[str, Fact] = field(default_factory=dict)  # what lies in the file and beside it says
     _found: Table = field(default_factory=dict, repr=False)
     _target: Table = field(default_factory=dict, repr=False)
+
+    @property
+    def names(self) -> Table:
+        """The table under its new names."""
+        return self._found
+
+    @property
+    def family(self) -> str:
+        """Which model it is, in words; empty where it is none that is known."""
+        return str(self.known._replace(contains=None))
 
     @property
     def loads(self) -> bool:
@@ -80,10 +102,13 @@ class Diagnosis:
             {name: getattr(self, name) for name in names}
             | {"causes": [found.to_dict() for found in self.causes], "steps": [step.to_dict() for step in self.steps]}
             | {name: getattr(self, name) for name in rest}
+            | self.known.to_dict()
+            | {"facts": {name: fact.to_dict() for name, fact in self.facts.items()}}
+            | ({"renaming": self.renaming} if self.renaming else {})
         )
 
     def __str__(self) -> str:
-        lines = [f"{_MARKS[self.verdict]} {self.file or 'These weights'}: {say(f'verdict.{self.verdict}')}."]
+        lines = [f"{_MARKS[self.verdict]} {self.file or 'These weights'}: {self._headline()}."]
         if self.expected:
             lines.append(f"{self._fit()} (target: {self.target}; encoder of the file: {self.encoder or 'unknown'}).")
         for number, found in enumerate(self.causes, 1):
@@ -92,11 +117,31 @@ class Diagnosis:
         if self.steps:
             lines += ["", "Steps: " + "; ".join(map(str, self.steps)) + "."]
         lines += [f"{title}: {'; '.join(rows)}" for title, rows in self._remains()]
-        if self.cannot_be_known:
-            lines.append(f"Not in the file, so ask whoever trained it: {', '.join(self.cannot_be_known)}.")
+        lines += self._known()
         return "\n".join(printable(line, None) for line in lines)
 
     __repr__ = __str__  # what a notebook keeps as text
+
+    def _headline(self) -> str:
+        option = self.renaming or any(word in c.remedy for c in self.causes for word in ("--select", "--rename"))
+        return say("verdict.choose" if option and self.verdict == "not repairable" else f"verdict.{self.verdict}")
+
+    def _known(self) -> list[str]:
+        """What the file is, what is known of it, and what to run next where something is to be chosen."""
+        lines = [say("report.family", family=self.family)] if self.family else []
+        lines += advice(self.known, self.encoder, self.verdict in ("loads", "repairable"))
+        if self.facts:
+            known = ", ".join(f"{name}: {fact}" for name, fact in list(self.facts.items())[:12])
+            lines.append(say("report.facts", facts=known))
+        if self.cannot_be_known:
+            lines.append(say("report.unknown", what=", ".join(self.cannot_be_known)))
+        file = self.file or "FILE"
+        if self.renaming:
+            pairs = " ".join(f"--rename {shlex.quote(f'{old}={new}')}" for old, new in self.renaming.items())
+            lines.append(say("report.rename", file=shlex.quote(file), target=_option(self.target), pairs=pairs))
+        if self.verdict in ("no target", "wrapped"):
+            lines.append(target_line(self.file))
+        return lines
 
     def _fit(self) -> str:
         return f"{self.matched} of {self.expected} names fit{' after the steps' if self.steps else ''}"
@@ -119,7 +164,7 @@ class Diagnosis:
         return groups
 
     def _repr_html_(self) -> str:
-        name, words = self.file or "These weights", say(f"verdict.{self.verdict}")
+        name, words = self.file or "These weights", self._headline()
         head = f"<b>{_MARKS[self.verdict]} {markup(name)}</b>: {markup(words)}."
         if self.expected:
             head += f" {self._fit()}."
@@ -135,12 +180,24 @@ class Diagnosis:
             + "</ul></details>"
             for title, rows in self._remains(most=60)
         )
-        unknown = markup(", ".join(self.cannot_be_known))
+        known = "".join(f"<p>{markup(line)}</p>" for line in self._known())
         return (
             f"<div><p>{head}</p>" + (f"<ol>{causes}</ol>" if causes else "")
-            + (f"<p>Steps:</p><ol>{steps}</ol>" if steps else "") + remains
-            + (f"<p>Not in the file, so ask whoever trained it: {unknown}.</p>" if unknown else "") + "</div>"
+            + (f"<p>Steps:</p><ol>{steps}</ol>" if steps else "") + remains + known + "</div>"
         )  # fmt: skip
+
+
+def target_line(file: str | None) -> str:
+    """How one gets a model's names to compare `file` with."""
+    return say("target.make", file=shlex.quote(file or "FILE"), name=repr(file or "FILE"))
+
+
+def _option(target: str | None) -> str:
+    """What on the command line names the target again."""
+    if target in ENCODERS:
+        return f"--encoder {target}"
+    a_path = target and ("." in target or "/" in target)  # else the class of what was given
+    return f"--against {shlex.quote(target if target and a_path else 'target.pth')}"
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..encoders import ENCODERS, infer_encoder
+from ..errors import CheckpointError
 from ..keys import Table, TensorInfo
+from ..wrappers import exchange
 from . import names, parts, sizes
 from .causes import CAUSES, Finding, words
 from .difference import Difference, bookkeeping, family, of_tables, peel, tops
@@ -196,6 +198,16 @@ RULES = (
     sizes.reshaped, sizes.positional, sizes.sliced, sizes.geometry, sizes.outputs, sizes.adapter_sizes,
     sizes.head_options, sizes.encoder, *FIRST,
 )  # fmt: skip
+
+
+def carried_out(finding: Finding, found: Table, target: Table) -> dict[str, str]:
+    """The runs to exchange, if exchanging them makes the model's very table of the file's."""
+    try:
+        names = exchange(found, finding.renaming)
+    except CheckpointError:
+        return {}
+    made = {new: found[old].shape for old, new in names.items()}
+    return finding.renaming if made == {name: info.shape for name, info in target.items()} else {}
 
 
 # Without a model ----------------------------------------------------------------------------------------------------

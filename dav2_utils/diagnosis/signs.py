@@ -11,7 +11,9 @@ import functools
 import re
 from typing import Any, NamedTuple
 
-from .causes import Finding, data, words
+from ..advice import resume
+from ..texts import say
+from .causes import CAUSES, Finding, data, words
 
 
 class Sign(NamedTuple):
@@ -62,7 +64,8 @@ def _refused(squeezed: str, lower: str) -> list[Finding]:
         model = next((name for name in refused if _MODEL_PATH.search(name) and not _DATA_PATH.search(name)), None)
         if model:
             return _said("whole_model", "refused_model", kind=model.rpartition(".")[2], **args)
-        return _said("refused_pickle", "refused", **args)
+        more = " ".join(filter(None, (CAUSES["refused_pickle"].remedy, resume(refused))))
+        return _said("refused_pickle", "refused", more=more, **args)
     if "toloaddtensors" in lower:
         return _said("sharded_model", "dtensors", words="to load DTensors")
     if "unsupportedoperand" not in lower and ("weightsunpickler" in lower or "weightsonlyloadfailed" in lower):
@@ -74,7 +77,9 @@ def _refused(squeezed: str, lower: str) -> list[Finding]:
     return []
 
 
-def _plain(_squeezed_text: str, lower: str) -> list[Finding]:
+def _plain(squeezed: str, lower: str) -> list[Finding]:
+    if (tag := _TAG.search(squeezed)) and not re.fullmatch(r"(cuda|xpu|hpu)(:\d+)?|mps|meta", tag[1]):
+        return _said("cuda_device", "map_location", words=tag[1], more=say("map_location", tag=repr(tag[1])))
     for sign, phrases in _squeezed():
         if all(phrase in lower for phrase in phrases):
             return _said(sign.cause, sign.text, sign.other, words=sign.phrases[-1])
@@ -119,6 +124,7 @@ def _bare_end(squeezed: str, lower: str) -> list[Finding]:
     return []
 
 
+_TAG = re.compile(r"restoredatalocationof[\w.]{1,80}\(taggedwith([\w:]{1,40})\)")
 _USED_AS_MODEL = re.compile(r"'(?:collections\.)?(?:ordereddict|dict)'objecthasnoattribute'(\w{1,60})'")
 _NO_MODULE_ATTRIBUTE = re.compile(r"'(\w{1,80})'objecthasnoattribute'module'")
 _STR_AS_DICT = re.compile(r"'str'objecthasnoattribute'(?:copy|keys|items|state_dict)'")

@@ -10,22 +10,23 @@ import functools
 import html
 import math
 import os
-import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..encoders import infer_encoder
-from ..errors import AmbiguousSets, NoWeights, TooMuch
+from ..errors import NoWeights, TooMuch
 from ..families import Contained, Recognised, recognise
-from ..keys import Family, Table, families
-from ..texts import printable
-from ..wrappers import WRAPPERS, bare, wrappers_in
+from ..keys import Family, Table, families, human, totals
+from ..texts import printable, say
+from ..wrappers import WRAPPERS, wrappers_in
 from .facts import Fact, facts_beside
 from .formats import read_content
+from .placeholders import Made
 from .unreadable import damaged, foreign
-from .weightsets import WeightSet, find_sets
+from .weightsets import WeightSet, choose, find_sets, mapping, tensor_info
 
 SCREENFUL = 28  # lines of families
 
@@ -42,6 +43,7 @@ class Checkpoint:
     globals: list[str] = field(default_factory=list)  # classes and functions that `weights_only=True` would refuse
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Fact] = field(default_factory=dict)  # what lies in the file and beside it says (see `facts`)
+    cure: str = ""  # where there are weights in a form that nothing loads: the line that makes a state dict of them
     # how the tensors can be read: see `formats.Content`
     mark: int = field(default=0, repr=False)
     plain: bool = field(default=False, repr=False)
@@ -149,7 +151,7 @@ class Checkpoint:
 
     def _facts(self) -> list[tuple[str, str]]:
         """Label and text of each line above the tensors."""
-        rows = [("weights", f"in {_place(weights)}: {_totals(weights.table)}") for weights in self.sets]
+        rows = [("weights", f"in {_place(weights)}: {totals(weights.table)}") for weights in self.sets]
         rows += [("note", f"{_place(weights)}: {weights.note}") for weights in self.sets if weights.note]
         rows = rows or [("weights", "none")]
         if self.wrappers:
@@ -166,7 +168,7 @@ class Checkpoint:
         if self.globals:
             more = f" and {len(self.globals) - 6} more" if len(self.globals) > 6 else ""
             rows.append(("code", f"the pickle names {', '.join(self.globals[:6])}{more}; none of it was run"))
-        return rows + [("note", note) for note in self.notes]
+        return rows + [("note", note) for note in [*self.notes, self.cure] if note]
 
     def _repr_html_(self) -> str:
         left = 'style="text-align:left"'  # JupyterLab puts cells to the right, which is for numbers
@@ -177,7 +179,7 @@ class Checkpoint:
         parts = [f"<b>{_escaped(str(self.file))}</b> {self.format}, {human(self.bytes)}<table>{rows}</table>"]
         for weights in self.sets:
             folded = "".join(_family_html(family) for family in families(weights.table)[:500])
-            title = _escaped(_place(weights)) + _escaped(f": {_totals(weights.table)}")
+            title = _escaped(_place(weights)) + _escaped(f": {totals(weights.table)}")
             parts.append(f"<details><summary>{title}</summary>{folded}</details>")
         return f'<div class="dav2-checkpoint">{"".join(parts)}</div>'
 
@@ -195,7 +197,8 @@ def inspect_file(path: str | os.PathLike[str]) -> Checkpoint:
     except TooMuch as error:
         raise damaged(file, f"It cannot be looked through: {error}", False, content.names) from error
     found = Checkpoint(file, content.format, file.stat().st_size, sets, others, foreign(content.names),
-                       list(content.notes), {}, content.mark, content.plain, content.beyond)  # fmt: skip
+                       list(content.notes), {}, "" if sets else _cure(content.value),
+                       content.mark, content.plain, content.beyond)  # fmt: skip
     header = content.facts if content.format == "safetensors" else None
     table = sets[0].table if sets else {}
     found.facts = facts_beside(file, table, found.encoder, size=found.bytes, header=header, content=content.value)
@@ -203,28 +206,13 @@ def inspect_file(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def select(checkpoint: Checkpoint, name: str | None = None) -> WeightSet:
-    """The set of weights called `name` (its path with dots, or its last part), or the only one there is.
+    """The set of weights called `name` (see `weightsets.choose`), or the only one there is.
 
-    Sets can also lie in one dictionary, under two attributes (`student.`, `teacher.`): then `name` is the attribute.
     Raises `AmbiguousSets`, naming them, and `NoWeights` when there are none.
     """
     if not checkpoint.sets:
-        raise NoWeights(checkpoint.file, checkpoint.format, _holds(checkpoint))
-    found = checkpoint.sets
-    if name is not None:
-        found = [weights for weights in checkpoint.sets if weights.name == name] or [
-            weights for weights in checkpoint.sets if weights.path[-1:] == (name,)
-        ]
-        found = found or [part for weights in checkpoint.sets for part in [_under(weights, f"{name}.")] if part.table]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(f"{printable(weights.name)!r} ({weights.note or _totals(weights.table)})"
-                      for weights in checkpoint.sets[:8])  # fmt: skip
-    what = "holds several sets of weights" if name is None else f"has no one set called {printable(name)!r}"
-    do = "Choose one by its name: --select NAME on the command line, select=NAME in Python"
-    if any(re.search(r"(^|[._])ema([._]|$)", weights.name) for weights in checkpoint.sets):
-        do += "; the averaged one (EMA) is usually the one to use"
-    raise AmbiguousSets(f"{printable(checkpoint.file.name)} {what}: {names}", do=do)
+        raise NoWeights(checkpoint.file, checkpoint.format, _holds(checkpoint), checkpoint.cure)
+    return choose(checkpoint.sets, name, checkpoint.file.name)
 
 
 def _holds(checkpoint: Checkpoint) -> str:
@@ -235,28 +223,33 @@ def _holds(checkpoint: Checkpoint) -> str:
     return entries or other
 
 
-def _under(weights: WeightSet, path: str) -> WeightSet:
-    """The part of a set below an attribute, whatever wraps the attribute."""
-    return replace(weights, table={name: info for name, info in weights.table.items() if bare(name).startswith(path)})
+def _cure(value: Any) -> str:
+    """What to run where `value` has no tensors in a dictionary, but NumPy arrays there, or pairs in a list."""
+    places = {"": value} | {f"[{name!r}]": one for name, one in islice((mapping(value) or {}).items(), 100)}
+    for place, inside in places.items():
+        first = list(islice((mapping(inside) or {}).values(), 20))
+        if first and all(isinstance(one, Made) and one.kind in _ARRAYS for one in first):
+            return say("files.arrays", code=f"torch.save({{name: torch.from_numpy(array) for name, array in "
+                                            f"checkpoint{printable(place)}.items()}}, 'weights.pth')")  # fmt: skip
+        if isinstance(inside, (list, tuple)) and inside and all(map(_pair, inside[:20])):
+            return say("files.pairs", place=printable(place))
+    return ""
 
 
-def human(count: int) -> str:
-    """A number of bytes for people: 4.02 GB, with powers of 1000."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.2f} {unit}"
-    return f"{count} bytes"
+_ARRAYS = {"numpy.ndarray", "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"}
+
+
+def _pair(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and tensor_info(value[1]) is not None
+    )
 
 
 def _place(weights: WeightSet) -> str:
     return " > ".join(map(repr, weights.path)) or "the file itself"
-
-
-def _totals(table: Table) -> str:
-    dtypes = Counter(info.dtype for info in table.values())
-    kinds = next(iter(dtypes)) if len(dtypes) == 1 else ", ".join(f"{kind} {n}" for kind, n in dtypes.most_common(4))
-    size = human(sum(info.bytes for info in table.values()))
-    return f"{len(table)} tensors, {sum(info.elements for info in table.values()):,} parameters, {size}, {kinds}"
 
 
 def _family_line(family: Family) -> str:

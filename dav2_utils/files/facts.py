@@ -3,7 +3,10 @@
 Read are what this package wrote down itself (a safetensors header, NAME.json), the log of the official recipe, a
 `config.json`, the official file name, and what else is in a training file. All of it as text, a bounded part of it,
 and nothing is run. Each fact comes with its source; where two sources disagree, both are given and nothing is assumed.
-Standard library only.
+
+What was written down with this very file (its header, NAME.json) stands above what merely lies in the same folder: it
+is what somebody said when the file was saved, as with `dav2 fix --max-depth`, and a folder's log may be of another run.
+What the others say is shown all the same. Standard library only.
 """
 
 from __future__ import annotations
@@ -42,7 +45,11 @@ _OF_ONE_FILE = ("bytes", "fingerprint", "format")  # true of the file that they 
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact and where it comes from; `value` is None where sources disagree, and `disagree` has what each says."""
+    """One fact and where it comes from.
+
+    Where sources disagree, `disagree` has what each says, and `value` is None; unless one of them speaks of this very
+    file: then `value` is what that one says, and `disagree` what the others do.
+    """
 
     value: Any
     source: str
@@ -54,6 +61,8 @@ class Fact:
 
     def __str__(self) -> str:
         each = [f"{printable(str(fact.value), 60)} ({printable(fact.source)})" for fact in self.disagree[:6] or [self]]
+        if self.value is not None and self.disagree:
+            return say("facts.overruled", value=self.value, source=printable(self.source), others=", ".join(each))
         return say("facts.disagree", values=", ".join(each)) if self.disagree else each[0]
 
 
@@ -73,7 +82,7 @@ def facts_beside(
     own = _written_down(path, size) if header is None else ("header", _plain(header))
     configuration = _configuration(_json(path.with_name("config.json")), encoder, _width(table))
     sources = [own, _name(path, encoder), *_logs(path.parent, encoder), ("config.json", configuration)]
-    return _together((source, said) for source, said in (*sources, *_training(content, encoder)) if said)
+    return _together(own[0], [(source, said) for source, said in (*sources, *_training(content, encoder)) if said])
 
 
 def _width(table: Table) -> int:
@@ -89,6 +98,13 @@ def believed(facts: Mapping[str, Fact]) -> dict[str, Any]:
     return known
 
 
+def no_range(facts: Mapping[str, Fact]) -> str:
+    """What to say of metric weights whose range is not known, or told in more than one way."""
+    told = facts["max_depth"].disagree if "max_depth" in facts else ()
+    sources = ", ".join(f"{fact.value} m: {printable(fact.source)}" for fact in told[:6])
+    return say("facts.no_range", source=sources or printable(facts["depth"].source))
+
+
 def facts_path(path: Path) -> Path:
     """Where the facts about a `.pth` lie: NAME.json beside it (latest.fixed.pth.json)."""
     return path.with_name(f"{path.name}.json")
@@ -99,7 +115,8 @@ def is_ours(path: Path) -> bool:
     return not path.is_symlink() and {"dav2_utils", "fingerprint", "bytes"} <= set(_json(path))
 
 
-def _together(sources: Iterable[Said]) -> dict[str, Fact]:
+def _together(own: str, sources: Iterable[Said]) -> dict[str, Fact]:
+    """All facts of the sources, the first of which may be called `own`: what it says is believed."""
     found: dict[str, dict[str, tuple[Any, list[str]]]] = {}
     for source, said in sources:
         for name, value in said.items():
@@ -109,7 +126,10 @@ def _together(sources: Iterable[Said]) -> dict[str, Fact]:
     facts = {}
     for name, values in found.items():
         each = tuple(Fact(value, ", ".join(where[:3]) + ", ..." * (len(where) > 3)) for value, where in values.values())
-        facts[name] = each[0] if len(each) == 1 else Fact(None, ", ".join(fact.source for fact in each[:8]), each)
+        if len(each) == 1 or f"{each[0].source}, ".startswith(f"{own}, "):
+            facts[name] = Fact(each[0].value, each[0].source, each[1:])
+        else:
+            facts[name] = Fact(None, ", ".join(fact.source for fact in each[:8]), each)
     return facts
 
 

@@ -10,6 +10,9 @@ from ..texts import printable
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".th", ".tar", ".safetensors")  # what a folder is searched for
 
+OTHER_FORMATS = (".onnx", ".engine", ".tflite", ".mlmodel", ".gguf", ".h5", ".msgpack", ".npy", ".npz", ".json", ".txt",
+                 ".png", ".jpg", ".jpeg", ".zip", ".gz")  # fmt: skip  # what nothing here writes weights in
+
 # The only calls in a pickle that torch itself writes, and that `weights_only=True` lets pass.
 _TORCH_WRITES = re.compile(
     r"torch\.(cuda\.)?\w+(Storage|Tensor)|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2"
@@ -74,7 +77,7 @@ _MAGICS: list[tuple[int, bytes, str]] = [
     (0, b"\xff\xd8\xff", "a JPEG picture"), (0, b"\x89PNG\r\n\x1a\n", "a PNG picture"), (0, b"GIF8", "a GIF picture"),
     (0, b"RIFF", "a RIFF file (WebP, WAV or AVI)"), (4, b"ftyp", "a video or HEIC picture"), (0, b"%PDF", "a PDF"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes"), (0, b"\x93NUMPY", "a NumPy array (.npy)"),
-    (0, b"\x1f\x8b", "gzip-compressed: unpack it first (gunzip, or tar -xzf)"), (0, b"BZh", "bzip2-compressed"),
+    (0, b"\x1f\x8b", "gzip-compressed"), (0, b"BZh", "bzip2-compressed"),
     (0, b"\xfd7zXZ\0", "xz-compressed"), (0, b"\x28\xb5\x2f\xfd", "zstd-compressed"), (0, b"Rar!", "a RAR archive"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"), (0, b"GGUF", "a GGUF model (llama.cpp)"),
     (4, b"TFL3", "a TFLite model"),
@@ -83,6 +86,11 @@ _MAGICS: list[tuple[int, bytes, str]] = [
     (0, b"\x7fELF", "a program or library"), (0, b"PK\5\6", "an empty zip archive"),
     (0, b"<?xml", "XML, often the error message of a storage server"), (0, b"{", "JSON text"), (0, b"[", "JSON text"),
 ]  # fmt: skip
+_UNPACK = {
+    "gzip-compressed": "gunzip FILE.gz, or tar -xzf", "bzip2-compressed": "bunzip2, or tar -xjf",
+    "xz-compressed": "unxz", "zstd-compressed": "unzstd", "a 7z archive": "7z x", "a RAR archive": "unrar x",
+    "a tar archive": "tar -xf",
+}  # fmt: skip
 
 
 def known(path: Path, format: str) -> NotACheckpoint:
@@ -119,7 +127,9 @@ def by_content(path: Path, head: bytes, size: int) -> NotACheckpoint:
     if not head[:64].strip(b"\0"):
         found = f"it begins with {len(head) - len(head.lstrip(bytes(1)))} zero bytes or more, as a file does whose "
         return NotACheckpoint(path, "truncated", found + "download or copy broke off", _AGAIN)
-    return NotACheckpoint(path, "unknown", f"it is {_name_of(head)}", f"Look where it came from. {_TRUSTED}")
+    what = _name_of(head)
+    do = f"Unpack it first ({_UNPACK[what]})" if what in _UNPACK else f"Look where it came from. {_TRUSTED}"
+    return NotACheckpoint(path, "unknown", f"it is {what}", do)
 
 
 def _format_of(head: bytes, size: int) -> str:
@@ -146,7 +156,7 @@ def _name_of(head: bytes) -> str:
         if head[at:].startswith(magic):
             return name
     if head[257:262] == b"ustar":
-        return "a tar archive: unpack it first"
+        return "a tar archive"
     try:
         head[:-3].decode("utf-8")
     except UnicodeDecodeError:

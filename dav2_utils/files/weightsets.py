@@ -8,12 +8,15 @@ names decides here but the content: a dictionary with named tensors in it.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import TooMuch
-from ..keys import Table, TensorInfo
+from ..errors import AmbiguousSets, TooMuch
+from ..keys import Table, TensorInfo, totals
+from ..texts import printable
+from ..wrappers import bare
 from .placeholders import Elsewhere, Extra, Global, Made, Ordered, Tensor, extra
 
 DEEPEST = 6  # dictionaries within each other
@@ -47,11 +50,20 @@ class WeightSet:
     note: str = ""
     module: str = ""  # the class, where the weights are part of a pickled nn.Module
     metadata: Any = None  # the versions of the modules, which torch hangs on a state dict
+    joined: tuple[WeightSet, ...] = ()  # the sets of which this one was put together; it has no path then
 
     @property
     def name(self) -> str:
         """The path with dots, as `--select` takes it; empty for weights that lie in no container."""
         return ".".join(self.path)
+
+    @property
+    def parts(self) -> list[tuple[tuple[str, ...], list[str]]]:
+        """Where in the file its tensors are: each place, with the names of those that are there."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        for one in self.joined or (self,):
+            found.setdefault(one.path, []).extend(one.table)
+        return list(found.items())
 
     @property
     def extra(self) -> bool:
@@ -86,6 +98,57 @@ def find_sets(
     for weights in found:
         weights.note = weights.note or _note(weights, value)
     return found, dict(_Search(info).beside(value, found))
+
+
+def choose(sets: list[WeightSet], name: str | None, file: str) -> WeightSet:
+    """The one of `sets` that is called `name` (its path with dots, or the last part of that), or the only one.
+
+    Sets can also lie in one dictionary, under two attributes (`student.`, `teacher.`): then `name` is the attribute.
+    Several names with commas between them: these sets together. Raises `AmbiguousSets`, naming what there is.
+    """
+    if len(found := _called(sets, name)) == 1:
+        return found[0]
+    if name and len(names := name.split(",")) > 1:
+        return _join([choose(sets, part, file) for part in names], file)
+    listed = ", ".join(f"{printable(one.name)!r} ({one.note or totals(one.table)})" for one in sets[:8])
+    what = "holds several sets of weights" if name is None else f"has no one set called {printable(name)!r}"
+    do = "Choose one by its name: --select NAME on the command line, select=NAME in Python"
+    if any(re.search(r"(^|[._])ema([._]|$)", one.name) for one in sets):
+        do += "; the averaged one (EMA) is usually the one to use"
+    elif 1 < len(sets) <= 8 and not _twice(sets):
+        do += f"; parts of one model together: --select {printable(','.join(one.name for one in sets))}"
+    raise AmbiguousSets(f"{printable(file)} {what}: {listed}", do=do)
+
+
+def _called(sets: list[WeightSet], name: str | None) -> list[WeightSet]:
+    if name is None:
+        return sets
+    found = [one for one in sets if one.name == name] or [one for one in sets if one.path[-1:] == (name,)]
+    return found or [part for one in sets for part in [_under(one, f"{name}.")] if part.table]
+
+
+def _under(weights: WeightSet, path: str) -> WeightSet:
+    """The part of a set below an attribute, whatever wraps the attribute."""
+    return replace(weights, table={name: info for name, info in weights.table.items() if bare(name).startswith(path)})
+
+
+def _twice(sets: list[WeightSet]) -> list[str]:
+    """The names that more than one set has."""
+    counts = Counter(bare(name) for one in sets for name in one.table)
+    return [name for name, count in counts.items() if count > 1]
+
+
+def _join(sets: list[WeightSet], file: str) -> WeightSet:
+    if twice := _twice(sets):
+        one = f"{{f'{{s}}.{{n}}': t for s in {[one.name for one in sets]!r} for n, t in checkpoint[s].items()}}"
+        raise AmbiguousSets(
+            f"{printable(file)}: the sets have {len(twice)} names in common, such as {printable(twice[0])!r}",
+            "sets whose names differ, to join them",
+            f"Take one of them; or write them under names of their own: torch.save({one}, 'joined.pth'), with "
+            f"checkpoint = torch.load({printable(file)!r}, map_location='cpu', weights_only=True)",
+        )
+    table = {name: info for one in sets for name, info in one.table.items()}
+    return WeightSet((), table, "", next((one.module for one in sets if one.module), ""), None, tuple(sets))
 
 
 def _is_model(weights: WeightSet) -> bool:

@@ -1,4 +1,4 @@
-"""Many files at once: every checkpoint in a folder of runs, each mended by itself."""
+"""Many files at once: every checkpoint in a folder of runs, each fixed on its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import CheckpointError, PathError
 from ..files.unreadable import SUFFIXES
 from ..texts import printable
-from .fixing import beside, fix_file, stem
+from .fixing import beside, fix_file, of_set, stem
 from .outcome import Repair
 
 
@@ -39,10 +39,11 @@ def fix_many(
     repairs = []
     written = set[Path]()
     for file, place in _with_progress(jobs):
-        kind = options.get("format")
-        target = place.with_name(f"{stem(place)}.{kind}") if place and kind else place
+        kind, chosen = options.get("format"), options.get("select")
+        name = f"{stem(place)}{of_set(chosen)}.{kind or place.suffix[1:]}" if place else ""
+        target = place.with_name(name) if place and (kind or chosen) else place
         # --force is for what was there before, not for the result of another file of this run
-        mine = target or beside(file, kind or ("safetensors" if file.suffix == ".safetensors" else "pth"))
+        mine = target or beside(file, kind or ("safetensors" if file.suffix == ".safetensors" else "pth"), chosen)
         force = bool(options.get("force")) and mine not in written
         try:
             repairs.append(fix_file(file, target, **options | {"force": force}))
@@ -61,7 +62,8 @@ def _with_progress(jobs: list[tuple[Path, Path | None]]) -> Iterator[tuple[Path,
             print(f"{number} of {len(jobs)}: {printable(job[0].name, 60)}", file=sys.stderr)
             yield job
         return
-    bar = tqdm(jobs, unit="file", file=sys.stderr, disable=len(jobs) < 2)
+    to = sys.stdout if "ipykernel" in sys.modules else sys.stderr  # which a notebook paints red
+    bar = tqdm(jobs, unit="file", file=to, disable=len(jobs) < 2)
     for job in bar:
         bar.set_postfix_str(printable(job[0].name, 30))
         yield job

@@ -10,7 +10,7 @@ from ..diagnosis.report import Diagnosis
 from ..errors import WriteError
 from ..files.checkpoint import Checkpoint, inspect_file
 from ..writing.disk import require_space
-from .reading import as_seen, read_set, read_tensors, require_dense, tensors_in, walk
+from .reading import as_seen, read_parts, read_tensors, require_dense, tensors_in, walk
 from .stripping import StateDict, compact, renamed
 from .writing import fingerprint, identical, in_parallel, seal, write_pth, write_safetensors
 
@@ -20,7 +20,7 @@ def write_by_torch(
 ) -> str:
     """Write what `diagnosis` says to `target` in `format` (`pth`, `safetensors`), and give its fingerprint.
 
-    `keep`: everything else in the file stays, and only the names change. Raises as `prove`, `read_set` and
+    `keep`: everything else in the file stays, and only the names change. Raises as `prove`, `read_parts` and
     `require_space` do.
     """
     path = diagnosis.path
@@ -31,13 +31,18 @@ def write_by_torch(
         state = renamed(as_seen(walk(content, path), opened, path), diagnosis.rename)
         whole = _put(content, path, state)
     else:
-        whole = state = compact(renamed(read_set(opened, path), diagnosis.rename))
+        whole = state = compact(renamed(read_parts(opened, diagnosis.parts), diagnosis.rename))
     require_space(target.parent, sum(tensor.nbytes for _, tensor in tensors_in(whole)))
     if format == "safetensors":
         write_safetensors(state, target, facts)
     else:
         write_pth(whole, target)
     return prove(target, whole, state, path if keep else ())
+
+
+def fingerprint_by_torch(opened: Checkpoint, diagnosis: Diagnosis) -> str:
+    """The fingerprint that a repair would have. Raises as `read_parts` does."""
+    return fingerprint(renamed(read_parts(opened, diagnosis.parts), diagnosis.rename))
 
 
 def prove(written: Path, whole: Any, state: StateDict, path: tuple[str, ...] = ()) -> str:

@@ -22,7 +22,7 @@ from ..files.checkpoint import Checkpoint, inspect_file
 from ..writing.plan import Plan, Span, carry_out, check_source, compare, fingerprint
 from ..writing.renaming import plan_renaming
 from ..writing.safetensors import plan_safetensors
-from ..writing.source import Located, follow, locate, locate_safetensors
+from ..writing.source import Followed, Located, follow, locate, locate_safetensors
 from ..writing.torch_zip import plan_torch_zip
 from .stripping import renamed
 
@@ -52,23 +52,41 @@ def plan_copy(
 def _plan(
     opened: Checkpoint, diagnosis: Diagnosis, source: BinaryIO, format: str, keep: bool, facts: Mapping[str, Any]
 ) -> Copied | None:
-    if opened.format == "safetensors":
-        found = None if keep else locate_safetensors(opened, source)
-    elif opened.format == "torch-zip":
-        followed = follow(source, opened.bytes)
-        found = locate(followed, diagnosis.path)
-    else:
-        return None
+    followed = follow(source, opened.bytes) if opened.format == "torch-zip" else None
+    found = None if keep and followed is None else _located(opened, diagnosis, source, followed)
     if found is None or not diagnosis.rename or any(name not in found for name in diagnosis.rename):
         return None
     state = renamed(found, diagnosis.rename)
-    if keep:
+    if keep and followed:
         plan = plan_renaming(followed, diagnosis.path, diagnosis.rename)
     elif format == "safetensors":
         plan = plan_safetensors(state, facts)
     else:
         plan = plan_torch_zip(state, source)
     return Copied(plan, state, diagnosis.path if keep else ()) if plan else None
+
+
+def _located(
+    opened: Checkpoint, diagnosis: Diagnosis, source: BinaryIO, followed: Followed | None
+) -> OrderedDict[str, Located] | None:
+    """Where each tensor lies, whatever set of `diagnosis.parts` it is in; None where it takes torch."""
+    if opened.format == "safetensors":
+        return locate_safetensors(opened, source)
+    places = [locate(followed, path) if followed else None for path, _ in diagnosis.parts]
+    if len(places) == 1 or None in places:
+        return places[0] if len(places) == 1 else None
+    return OrderedDict((name, one[name]) for one, (_, names) in zip(places, diagnosis.parts, strict=True) if one
+                       for name in names if name in one)  # fmt: skip
+
+
+def fingerprint_of(opened: Checkpoint, diagnosis: Diagnosis) -> str | None:
+    """The fingerprint that a repair would have, from the source alone; None where it takes torch."""
+    with opened.file.open("rb", buffering=0) as source, contextlib.suppress(ArchiveError):
+        followed = follow(source, opened.bytes) if opened.format == "torch-zip" else None
+        found = _located(opened, diagnosis, source, followed)
+        if found and diagnosis.rename and all(name in found for name in diagnosis.rename):
+            return _fingerprint({new: found[old] for old, new in diagnosis.rename.items()}, source)
+    return None
 
 
 def write_copy(copied: Copied, source: BinaryIO, target: Path) -> str:
@@ -94,9 +112,11 @@ def _copy(plan: Plan, source: BinaryIO, file: BinaryIO) -> bool:
 
 def _look(copied: Copied, source: BinaryIO) -> str:
     check_source(copied.plan, source)
-    return fingerprint(
-        (name, one.info.dtype, one.info.shape, partial(one.read, source)) for name, one in copied.state.items()
-    )
+    return _fingerprint(copied.state, source)
+
+
+def _fingerprint(state: Mapping[str, Located], source: BinaryIO) -> str:
+    return fingerprint((name, one.info.dtype, one.info.shape, partial(one.read, source)) for name, one in state.items())
 
 
 def _lies_there(copied: Copied, target: Path) -> bool:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .._version import __version__
 from ..diagnosis.diagnose import diagnose
-from ..diagnosis.report import Diagnosis, Step
+from ..diagnosis.report import Diagnosis, Step, target_line
 from ..encoders import check_max_depth
 from ..errors import AlreadyThere, CheckpointError, MissingPackage, NotACheckpoint, PathError, SourceChanged, WriteError
 from ..files.checkpoint import Checkpoint, inspect_file
-from ..files.facts import believed, facts_path, is_ours
-from ..files.unreadable import SUFFIXES
+from ..files.facts import believed, facts_path, is_ours, no_range
+from ..files.unreadable import OTHER_FORMATS, SUFFIXES
+from ..texts import printable, say
+from ..wrappers import check_rename
 from ..writing.disk import require_space
 from ..writing.replacing import Place, Seen, replacing_all, write_text
-from .by_torch import write_by_torch
-from .copying import plan_copy, write_copy
+from .by_torch import fingerprint_by_torch, write_by_torch
+from .copying import fingerprint_of, plan_copy, write_copy
 from .outcome import Repair
 
 
@@ -42,29 +46,36 @@ def fix_file(
     path: str | os.PathLike[str], output: str | os.PathLike[str] | None = None, *, in_place: bool = False,
     format: str | None = None, keep_training_state: bool = False, encoder: str | None = None,
     against: str | os.PathLike[str] | None = None, select: str | None = None, max_depth: float | None = None,
-    dry_run: bool = False, force: bool = False,
+    dry_run: bool = False, force: bool = False, rename: Mapping[str, str] | None = None,
 ) -> Repair:  # fmt: skip
     """Write the weights in `path` as a clean state dict, under the names that the model has, and prove it.
 
     The new file is STEM.fixed.pth (or .safetensors) beside the source, or `output`; `in_place` puts it in the source's
     place and keeps the old one as NAME.bak. `keep_training_state` keeps optimizer, epoch and so on, and changes the
     names alone. `encoder` or `against` (another checkpoint) say what the names should be; without them the encoder is
-    inferred. `max_depth`, in metres, is written down with the weights. What cannot be mended is refused, and what
-    cannot be read or written fails: `Repair.status` and `.reason` say so, and the source is as it was.
+    inferred. `select` takes one set of several, or joins those named (`encoder,decoder`), and is part of the new file's
+    name. `rename` exchanges runs of whole components, old -> new, at the caller's word (see `wrappers.exchange`).
+    `max_depth`, in metres, is written down with the weights. What cannot be mended is refused, and what cannot be read
+    or written fails: `Repair.status` and `.reason` say so, and the source is as it was. A result that is there already,
+    with exactly these weights, is left alone.
 
     Raises `CheckpointError` (kind `usage`) only for arguments that do not go together and a path that is not there.
     """
     source = Path(path)
     _check(in_place, output, format, keep_training_state, encoder, against, max_depth)
+    check_rename(rename or {})
+    if keep_training_state and "," in (select or ""):
+        raise CheckpointError("--keep-training-state leaves every set where it is, and joining takes them out",
+                              do="Leave out one of the two", kind="usage")  # fmt: skip
     if not source.exists():
         raise PathError(source, "is not there", "a checkpoint file")
     seen = Seen(source)
     try:
         opened = inspect_file(source)
-        kind, target = _place(opened, Path(output) if output else None, in_place, format)
+        kind, target = _place(opened, Path(output) if output else None, in_place, format, select)
         wish = _Wish(target, kind, in_place, keep_training_state, select, max_depth, dry_run, force, seen,
                      must_write=bool(output) or max_depth is not None or _changes_format(opened, kind))  # fmt: skip
-        return _fix(opened, diagnose(opened, encoder or against, select), wish)
+        return _fix(opened, diagnose(opened, encoder or against, select, rename), wish)
     except (CheckpointError, OSError, MemoryError, ImportError) as error:
         return _not_done(seen, error)
 
@@ -97,9 +108,14 @@ def _check(in_place: bool, output: Any, format: str | None, keep: bool, encoder:
         if wrong:
             raise CheckpointError(text, do="Give one of them" if "both" in text or "two" in text else "", kind="usage")
     check_max_depth(depth)
+    if output and Path(output).suffix.lower() in OTHER_FORMATS and not Path(output).is_dir():
+        raise CheckpointError(f"The name {printable(Path(output).name)} asks for another format than there is here",
+                              ".pth or .safetensors", "Give the file such a name", kind="usage")  # fmt: skip
 
 
-def _place(opened: Checkpoint, output: Path | None, in_place: bool, format: str | None) -> tuple[str, Path]:
+def _place(
+    opened: Checkpoint, output: Path | None, in_place: bool, format: str | None, select: str | None
+) -> tuple[str, Path]:  # fmt: skip
     """The format to write and the file to write to; an `output` without a suffix is a folder."""
     source = opened.file
     into = output is not None and (output.is_dir() or not output.suffix)
@@ -109,7 +125,8 @@ def _place(opened: Checkpoint, output: Path | None, in_place: bool, format: str 
     if by_name and by_name != kind:
         raise CheckpointError(f"{named} would hold {kind} under the name of another format",
                               do="Give the file another name, or leave out --format")  # fmt: skip
-    return kind, named or (output / beside(source, kind).name if output else beside(source, kind))
+    new = beside(source, kind, select)
+    return kind, named or (output / new.name if output else new)
 
 
 def _changes_format(opened: Checkpoint, kind: str) -> bool:
@@ -124,8 +141,14 @@ def stem(path: Path) -> str:
     return name
 
 
-def beside(source: Path, kind: str) -> Path:
-    return source.with_name(f"{stem(source)}.fixed.{kind}")
+def beside(source: Path, kind: str, select: str | None = None) -> Path:
+    """STEM.fixed.pth, or STEM.SET.fixed.pth, so that several sets of one file have a place each."""
+    return source.with_name(f"{stem(source)}{of_set(select)}.fixed.{kind}")
+
+
+def of_set(select: str | None) -> str:
+    """What stands in a file's name for the set that was chosen."""
+    return "." + re.sub(r"[^\w.,-]", "_", select)[:60].strip(".") if select else ""
 
 
 def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
@@ -134,18 +157,44 @@ def _fix(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> Repair:
     collides = any(found.cause == "duplicate_names" for found in diagnosis.causes)
     if diagnosis.verdict in ("not repairable", "unreadable") or collides:
         return replace(done, status="refused", steps=[], reason=_why_not(diagnosis))
-    if diagnosis.verdict == "no target":
-        done.reason = _UNCOMPARED + "".join(f" {found.title}: {found.evidence}." for found in diagnosis.causes
-                                            if not found.repairable_by_renaming)  # fmt: skip
+    if diagnosis.verdict in ("no target", "wrapped"):
+        done.status, done.reason = "not compared", _uncompared(diagnosis, bool(steps))
     if not steps and not wish.must_write:
         return done
     done.target = str(wish.target)
+    if not wish.force and not wish.in_place and (digest := _written_already(opened, diagnosis, wish)):
+        size = wish.target.stat().st_size
+        return replace(done, status="already fixed", fingerprint=digest, identical=True, bytes=size)
     _may_write(opened.file, wish)
     if wish.dry_run:
         return replace(done, status="would fix")
     facts = believed(opened.facts) | _facts(diagnosis, steps, wish.max_depth, opened.file.name)
+    if facts.get("depth") == "metric" and "max_depth" not in facts:
+        done.reason = " ".join(filter(None, (done.reason, f"{no_range(opened.facts)}.")))
     result = _write(opened, diagnosis, wish, facts)
     return replace(done, status="fixed", identical=True, **result)
+
+
+def _written_already(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> str | None:
+    """The fingerprint of the target if it holds exactly these weights under these names, and the range asked for."""
+    if not wish.target.is_file() or wish.target.samefile(opened.file):
+        return None
+    try:
+        there = inspect_file(wish.target)
+        path = diagnosis.path if wish.keep_training_state else ()
+        table = next((weights.table for weights in there.sets if weights.path == path), {})
+        wanted = {new: diagnosis.names[new] for new in diagnosis.rename.values()}
+        kind = "safetensors" if there.format == "safetensors" else "pth"
+        if kind != wish.format or table != wanted or len(there.sets) != len(opened.sets if path else there.sets[:1]):
+            return None
+        if wish.max_depth not in (None, believed(there.facts).get("max_depth")):
+            return None
+        own = replace(diagnosis, rename={name: name for name in table}, parts=[(path, list(table))])
+        digest = fingerprint_of(opened, diagnosis) or fingerprint_by_torch(opened, diagnosis)
+        same = digest == (fingerprint_of(there, own) or fingerprint_by_torch(there, own))
+    except CheckpointError:
+        return None
+    return digest if same else None
 
 
 def _may_write(source: Path, wish: _Wish) -> None:
@@ -174,8 +223,13 @@ def _paths(wish: _Wish) -> list[Path]:
     return [wish.target, facts_path(wish.target)] if wish.format == "pth" else [wish.target]
 
 
-_UNCOMPARED = ("Not compared with a model, as no encoder fits: prefixes and containers are all that was looked at. "
-               "--encoder or --against names the model.")  # fmt: skip
+def _uncompared(diagnosis: Diagnosis, steps: bool) -> str:
+    """What the status does not vouch for, and how one gets a model to compare with."""
+    more = [f"{found.title}: {found.evidence}." for found in diagnosis.causes if not found.repairable_by_renaming]
+    if diagnosis.family:
+        more.append(say("report.family", family=diagnosis.family))
+    words = say("fix.unwrapped" if steps else "fix.nothing"), *more, target_line(diagnosis.file)
+    return " ".join(words)
 
 
 def _why_not(diagnosis: Diagnosis) -> str:

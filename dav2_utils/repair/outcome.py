@@ -7,10 +7,12 @@ from html import escape
 from typing import Any
 
 from ..diagnosis.report import Step
-from ..files.checkpoint import human
+from ..keys import human
 from ..texts import printable
 
-_MARKS = {"fixed": "✓", "already clean": "✓", "would fix": "→", "loaded": "✓", "refused": "✗", "failed": "✗"}
+_MARKS = {"fixed": "✓", "already clean": "✓", "already fixed": "✓", "would fix": "→", "loaded": "✓",
+          "not compared": "?", "refused": "✗", "failed": "✗"}  # fmt: skip
+DONE = ("fixed", "already clean", "already fixed", "would fix", "loaded")  # there is nothing more to be done
 
 
 @dataclass
@@ -18,7 +20,7 @@ class Repair:
     """What became of one file. `to_dict()` is its entry in `dav2 fix --json`."""
 
     source: str
-    status: str  # fixed, already clean, would fix, refused, failed; loaded (by load_into)
+    status: str  # one of `_MARKS`; loaded by load_into
     target: str | None = None
     reason: str | None = None  # why refused or failed; what the status does not vouch for
     steps: list[Step] = field(default_factory=list)
@@ -37,13 +39,14 @@ class Repair:
 
     def __str__(self) -> str:
         lines = [f"{_MARKS[self.status]} {self.status}: {self.source}"]
-        if self.target and self.target != self.source and self.status in ("fixed", "would fix"):
+        if self.target and self.target != self.source and self.status in ("fixed", "already fixed", "would fix"):
             lines[0] += f" -> {self.target}"
+        lines += [f"  all {self.tensors} tensors of the model"] if self.status == "loaded" else []
         lines += [f"  {self.reason}"] if self.reason else []
         lines += [f"  {'; '.join(map(str, self.steps))}"] if self.steps else []
         if self.identical:
             lines.append(
-                f"  {self.tensors} tensors, {human(self.bytes)}, every byte as in the source; {self.fingerprint}"
+                f"  {self.tensors} tensors, {human(self.bytes)}, every byte as in the source; {self.fingerprint:.19}..."
             )
         lines += [f"  the old file is now {self.backup}"] if self.backup else []
         lines += [f"  what was in {self.facts} is now in {self.facts_backup}"] if self.facts_backup else []

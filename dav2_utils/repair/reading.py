@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import CheckpointError, RefusedPickle
@@ -86,6 +86,19 @@ def read_set(opened: Checkpoint, path: tuple[str, ...], mmap: bool = False) -> M
     if weights is not None and able and (found := take(opened, weights, mmap)) is not None:
         return found
     return as_seen(walk(read_tensors(opened, mmap), path), opened, path)
+
+
+def read_parts(
+    opened: Checkpoint, parts: Sequence[tuple[tuple[str, ...], list[str]]], mmap: bool = False
+) -> Mapping[str, torch.Tensor]:
+    """The tensors named in `parts` (see `WeightSet.parts`), of several sets together. Raises as `read_set` does."""
+    if len(parts) == 1:
+        return read_set(opened, parts[0][0], mmap)
+    found: OrderedDict[str, torch.Tensor] = OrderedDict()
+    for path, names in parts:
+        one = read_set(opened, path, mmap)
+        found.update((name, one[name]) for name in names)
+    return found
 
 
 def as_seen(found: Mapping[str, Any], opened: Checkpoint, path: tuple[str, ...]) -> Mapping[str, torch.Tensor]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..diagnosis.diagnose import table_of
 from ..errors import CheckpointError, PrefixError
-from ..wrappers import WRAPPER_CLASSES, rename_map
+from ..wrappers import WRAPPER_CLASSES, exchange, rename_map
 from ..writing.renaming import module_paths, moved_path
 
 if TYPE_CHECKING:
@@ -20,14 +20,17 @@ StateDict = OrderedDict[str, "torch.Tensor"]
 
 
 def strip_wrappers(
-    state_dict: Mapping[str, Any], target: Any = None, components: Sequence[str] | None = None
-) -> OrderedDict[str, Any]:
+    state_dict: Mapping[str, Any], target: Any = None, components: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> OrderedDict[str, Any]:  # fmt: skip
     """A new state dict whose names lost their wrapper components, one-to-one; the tensors are the same objects.
 
     `target`: the model, its state dict, its names, an encoder's name or another checkpoint's path; then the target
     decides (see `keys.rename_map`), and a wrapped target gets its components added. `components`: take off exactly
-    these instead of the known wrappers. Raises `PrefixError` where two names would become one, or a component asked
-    for is nowhere or is the target's own; `CheckpointError` for a training checkpoint in place of the state dict in it.
+    these instead of the known wrappers. `rename`: runs of whole components to exchange first, old -> new, all at once
+    and the longest first (see `wrappers.exchange`). Raises `PrefixError` where two names would become one, or a
+    component asked for is nowhere or is the target's own; `CheckpointError` for a training checkpoint in place of the
+    state dict in it.
     """
     import torch
 
@@ -42,7 +45,9 @@ def strip_wrappers(
     if isinstance(target, (str, os.PathLike)):
         target = table_of(target)
     names = target.state_dict() if hasattr(target, "state_dict") else target
-    return renamed(state_dict, rename_map(state_dict, None if names is None else set(names), components))
+    first = exchange(state_dict, rename or {})
+    then = rename_map(first.values(), None if names is None else set(names), components)
+    return renamed(state_dict, {old: then[new] for old, new in first.items()})
 
 
 def renamed(state_dict: Mapping[str, Any], mapping: Mapping[str, str]) -> OrderedDict[str, Any]:

@@ -102,7 +102,8 @@ def raw(tensor: torch.Tensor) -> Iterator[memoryview]:
         for start in range(0, len(plain), rows or 1):
             yield from raw(plain[start : start + rows] if rows else plain[start])
     elif plain.numel():
-        yield plain.contiguous().view(-1).view(torch.uint8).numpy().data
+        flat = plain.contiguous().as_strided((plain.numel(),), (1,))  # one element counts as in order with any stride
+        yield flat.view(torch.uint8).numpy().data
 
 
 def fingerprint(tensors: Tensors) -> str:

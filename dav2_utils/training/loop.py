@@ -45,6 +45,7 @@ class Plan:
     lr: float = 1.5e-3  # at its highest
     seed: int = 0
     weights: Path | None = None  # a checkpoint of `tiny` to start from; the embedded one where none is given
+    select: str | None = None  # which set of weights in it, where it holds several
 
 
 FIRST_SCENE, SCENES_OF_A_SEED = 500_000_000, 1_000_000
@@ -131,7 +132,7 @@ def starting_model(plan: Plan) -> DepthAnythingV2:
     model = DepthAnythingV2("tiny", max_depth=DOMAINS[plan.domain])
     with warnings.catch_warnings():  # that they were trained for another max_depth is what this is about
         warnings.filterwarnings("ignore", "trained as")
-        load_into(model, plan.weights or default_weights())
+        load_into(model, plan.weights or default_weights(), plan.select)
     return model
 
 

@@ -1,4 +1,4 @@
-"""Made scenes with exact depth: rooms to 20 m and streets to 80 m, drawn ray by ray in numpy. No download, no GPU.
+"""Synthetic scenes with exact depth: rooms to 20 m and streets to 80 m, drawn ray by ray in numpy. No download, no GPU.
 
 Depth is what Hypersim's planar depth and Virtual KITTI 2 mean by it, and what the metric models of Depth Anything V2
 predict: metres along the camera's optical axis (z), not the length of the ray. Sky, and all beyond 80 m, counts as 80.
@@ -67,7 +67,7 @@ def held_out(domain: str, count: int = 200) -> range:
     return range(HELD_OUT, HELD_OUT + count)
 
 
-# What stands in a room, and in a street -----------------------------------------------------------------------------
+# What is in a room, and in a street --------------------------------------------------------------------------------
 
 
 def _room(dice: Dice) -> tuple[list[Solid], View, Light]:

@@ -14,18 +14,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..depth.doubts import DepthWarning
 from ..depth.model import DepthAnythingV2
 from ..diagnosis.diagnose import diagnose
 from ..diagnosis.report import Diagnosis
 from ..encoders import ENCODERS, check_max_depth
 from ..errors import CheckpointError, DoesNotFit
 from ..files.checkpoint import Checkpoint, inspect_file
-from ..files.facts import believed
+from ..files.facts import Fact, believed, no_range
 from ..repair.outcome import Repair
-from ..repair.reading import read_set
+from ..repair.reading import read_parts
 from ..repair.stripping import StateDict, renamed
 from ..repair.writing import fingerprint, identical
-from ..texts import printable
+from ..texts import printable, say
 
 
 def load_model(
@@ -33,32 +34,35 @@ def load_model(
     device: str | torch.device = "cpu", select: str | None = None, dtype: torch.dtype | None = None,
     mmap: bool = False,
 ) -> DepthAnythingV2:  # fmt: skip
-    """A `DepthAnythingV2` in eval mode with the weights in `path`, mended on the way in, whatever wraps them.
+    """A `DepthAnythingV2` in eval mode with the weights in `path`, fixed while loading, whatever wraps them.
 
-    `path`: a file, the name of official weights (`vits`, `vitl-metric-indoor`, ... see `hub.OFFICIAL`), or `tiny`, the
-    weights that come with this package (rooms to 20 m). `encoder` is inferred from the shapes, and `max_depth` (metres,
-    for a metric model) taken from the facts saved with the weights, unless given. `dtype`: of the parameters,
-    float32 without one. The weights are read into memory of their own, once, so the file may be overwritten, moved or
-    deleted afterwards. With `mmap` they stay in the file instead, as long as the model lives on the CPU in the file's
-    own dtype: no checksum is looked at, and whoever writes to the file changes the model or ends the process (SIGBUS).
+    `path`: a file, the name of official weights (`vits`, `vitl-metric-indoor`, ... see `hub.OFFICIAL`), or `tiny`,
+    the weights that come with this package (rooms to 20 m). `encoder` is inferred from the shapes, and `max_depth`
+    (metres, for a metric model) taken from what is known of the file (see `files.facts`), unless given. `dtype`: of
+    the parameters, float32 without one. The weights are read into memory of their own, once, so the file may be
+    overwritten, moved or deleted afterwards. With `mmap` they stay in the file instead, as long as the model lives on
+    the CPU in the file's own dtype: no checksum is looked at, and whoever writes to the file changes the model or
+    ends the process (SIGBUS).
 
     Nothing is loaded in part: raises `DoesNotFit` when anything is missing, unexpected or of another shape, and
-    `CheckpointError` when the file cannot be read or `max_depth` is no range. Warns when the facts in the file speak
-    against the arguments.
+    `CheckpointError` when the file cannot be read or `max_depth` is no range. Warns when what is known of the file
+    speaks against the arguments, when it is metric and its range is nowhere, and when nothing was ever trained into it.
     """
     check_max_depth(max_depth)
     file, official_depth = _official(path)
     opened = inspect_file(file)
     facts = believed(opened.facts)
     found = diagnose(opened, encoder, select)
-    if found.encoder is None and encoder is None:
+    if found.encoder is None and encoder is None and not found.family:
         raise CheckpointError(
             f"{opened.file} does not hold Depth Anything V2: no encoder's shapes fit its names",
             do="Run dav2 inspect on it; for another model there is load_into(model, path)",
         )
     depth = max_depth if max_depth is not None else facts.get("max_depth", official_depth)
-    _warn(facts, found.encoder, depth)
+    _warn(opened.facts, found.encoder, depth)
     state = _state(found, opened, mmap)
+    if _untrained(state):
+        warnings.warn(say("doubts.untrained"), DepthWarning, stacklevel=2)
     model = _without_weights(found.target or "", state, depth)
     kind = dtype or torch.float32
     state.update({name: tensor.to(kind) for name, tensor in state.items() if tensor.is_floating_point()})
@@ -77,6 +81,12 @@ def _without_weights(encoder: str, state: StateDict, max_depth: float | None) ->
         )
 
 
+def _untrained(state: StateDict) -> bool:
+    """Whether every LayerNorm is as torch makes it, all ones and all zeros, which no training leaves as they are."""
+    norms = [tensor for name, tensor in state.items() if ".norm" in name]
+    return bool(norms) and all(bool((tensor == tensor.flatten()[0]).all()) for tensor in norms)
+
+
 def _official(path: str | os.PathLike[str]) -> tuple[Path, float | None]:
     """The file, downloaded where `path` names official weights, and the range that belongs to those."""
     if isinstance(path, str) and not Path(path).is_file():
@@ -93,12 +103,16 @@ def _state(found: Diagnosis, opened: Checkpoint, mmap: bool) -> StateDict:
     """The tensors that `found` speaks of, under their new names. Raises `DoesNotFit` unless they fit completely."""
     if found.verdict not in ("loads", "repairable") or not found.matched:
         raise DoesNotFit(found)
-    return renamed(read_set(opened, found.path, mmap), found.rename)
+    return renamed(read_parts(opened, found.parts, mmap), found.rename)
 
 
-def _warn(facts: Mapping[str, Any], encoder: str | None, max_depth: float | None) -> None:
+def _warn(found: Mapping[str, Fact], encoder: str | None, max_depth: float | None) -> None:
     """Say so when what was written down with the weights does not fit how they are about to be used."""
-    if "depth" in facts:
+    facts = believed(found)
+    if facts.get("depth") == "metric" and "max_depth" not in facts:
+        if max_depth is None:
+            warnings.warn(no_range(found), DepthWarning, stacklevel=3)
+    elif "depth" in facts:
         trained = _kind(facts.get("max_depth") if facts["depth"] == "metric" else None)
         if trained != _kind(max_depth):
             warnings.warn(f"trained as {trained}; loading as {_kind(max_depth)}", stacklevel=3)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AlreadyThere, WriteError
-from ..files.checkpoint import human
+from ..keys import human
 from .leftovers import clear_leftovers, unfinished
 
 # Windows does not know the word, and Linux without it does what it says

@@ -19,7 +19,7 @@ import time
 import warnings
 from pathlib import Path
 
-from ..files.checkpoint import human
+from ..keys import human
 from ..texts import printable
 
 _UNFINISHED = re.compile(r"\..{1,40}\.dav2-([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}\.tmp", re.DOTALL)

@@ -84,7 +84,7 @@ def browser() -> Iterator[Any]:
     assert CHROMIUM, "chromium must be there in CI"
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
+        yield running.new_context()  # of one reader: JupyterLab's scripts are fetched once
         running.close()
 
 
@@ -98,7 +98,8 @@ class Lesson:
         from playwright.sync_api import TimeoutError
 
         self.name, self.errors = name, []
-        self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        self.page = browser.new_page()
+        self.page.set_viewport_size({"width": size[0], "height": size[1]})
         self.page.set_default_timeout(60_000)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(f"{lab}/lab/tree/my_lessons/{name}.ipynb?token=lessons&reset")

@@ -1,4 +1,4 @@
-"""Every patient is broken in the way that it says, and what can be mended is mended."""
+"""Every patient is broken in the way that it says, and what can be fixed is fixed."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def test_two_sets_are_never_chosen_in_silence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MENDED)
-def test_what_can_be_mended_gives_the_very_same_numbers(name: str, tmp_path: Path) -> None:
+def test_what_can_be_fixed_gives_the_very_same_numbers(name: str, tmp_path: Path) -> None:
     repair = fix_file(patient(name, tmp_path))
     assert repair.status == "fixed" and repair.identical
     with torch.random.fork_rng():
         torch.manual_seed(0)
         truth = DepthAnythingV2("tiny").state_dict()
-    mended = load_model(tmp_path / f"patient_{name}.fixed.pth", max_depth=80).state_dict()
-    assert all(torch.equal(mended[key], truth[key]) for key in truth) and len(mended) == len(truth)
+    fixed = load_model(tmp_path / f"patient_{name}.fixed.pth", max_depth=80).state_dict()
+    assert all(torch.equal(fixed[key], truth[key]) for key in truth) and len(fixed) == len(truth)
 
 
 @pytest.mark.parametrize("name", sorted(set(PATIENTS) - {*MENDED, "09", "12", "13", "14"}))
-def test_what_cannot_be_mended_is_left_alone(name: str, tmp_path: Path) -> None:
+def test_what_cannot_be_fixed_is_left_alone(name: str, tmp_path: Path) -> None:
     path = patient(name, tmp_path)
     before = path.read_bytes()
     assert fix_file(path).status in ("failed", "refused")

@@ -112,7 +112,19 @@ def test_an_answer_that_raises_is_explained() -> None:
 
 @pytest.mark.parametrize(
     ("exercise", "answer"),
-    [("05-trap", "0"), ("04-factor", "20"), ("00-names", " 3 "), ("05-inner", "clean_state_dict(wrapped)")],
+    [
+        ("05-trap", "0"),
+        ("04-factor", "20"),
+        ("00-names", " 3 "),
+        ("05-inner", "clean_state_dict(wrapped)"),
+        ("01-reverse", f"({_NAMES}, {_NAMES})"),
+        ("01-reverse", [str(_NAMES), _NAMES]),
+        ("02-encoder", "ViTB"),
+        ("04-nearer", '("cup", "lamp")'),
+        ("02-order", "DDP, compile"),
+        ("06-silent", "None"),
+        ("04-absrel", "0.3"),
+    ],
 )
 def test_what_means_the_same_is_right(exercise: str, answer: str) -> None:
     assert check(exercise, answer).state == "right"

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from dav2_utils import CheckpointError
-from dav2_utils.classroom.plots import COLOUR_MAPS, Picture, compare_depths, show_depth, show_picture
+from dav2_utils.classroom.plots import COLOUR_MAPS, Picture, compare_depths, show_depth
 
 FAR = np.linspace(2, 16, 40 * 60, dtype=np.float32).reshape(40, 60)  # metres; the top is near
 BGR = np.zeros((40, 60, 3), np.uint8)
 
 
 def pixels(picture: Picture) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(picture.png)))
+    return np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB"))
 
 
 def lightness(picture: Picture) -> np.ndarray:
@@ -95,11 +95,29 @@ def test_a_pixel_without_a_truth_does_not_count() -> None:
 def test_a_picture_keeps_its_colours_and_can_be_saved(tmp_path) -> None:
     blue = BGR.copy()
     blue[..., 0] = 255
-    picture = show_picture(blue, title="blue")
-    middle = pixels(picture)[pixels(picture).shape[0] // 2, pixels(picture).shape[1] // 2]
-    assert tuple(middle[:3]) == (0, 0, 255)
+    picture = show_depth(FAR, max_depth=20, image=blue)
+    shown = pixels(picture)
+    assert np.abs(shown[shown.shape[0] // 2, shown.shape[1] // 4].astype(int) - [0, 0, 255]).max() < 6
     assert picture.save(tmp_path / "blue.png").read_bytes() == picture.png
-    assert "60 by 40" in picture.alt
+
+
+def test_a_riddle_gives_nobody_away() -> None:
+    maps = {"strict=False": np.full_like(FAR, 8), "fixed": FAR}
+    riddle, told = (compare_depths(FAR, maps, max_depth=20, image=BGR, names=names) for names in (False, True))
+    assert "A, B" in riddle.alt and not [word for word in ("strict", "fixed", "AbsRel") if word in riddle.alt]
+    assert pixels(riddle).shape[0] < 0.6 * pixels(told).shape[0], "no row of errors"
+
+
+def test_errors_of_another_size_look_otherwise_and_a_flat_map_is_a_level_line() -> None:
+    """The old scale ended at 50 %, so 0.76 and 3.96 were the same pale field."""
+    below = [
+        pixels(compare_depths(FAR, {"m": FAR * times}, max_depth=200))[-180:, :, :3].astype(int) for times in (2, 8)
+    ]
+    assert (np.abs(below[0] - below[1]).sum(-1) > 60).sum() > 200
+    flat = pixels(compare_depths(FAR, {"m": np.full_like(FAR, 8)}, max_depth=20))[..., :3].astype(int)
+    lower = flat[flat.shape[0] // 2 :]
+    line = (np.abs(lower - [0x08, 0x30, 0x6B]).sum(-1) < 30).any(1)
+    assert 1 <= line.sum() <= 4, "the dark line is level"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +135,7 @@ def test_what_is_no_depth_map_is_refused(depth: np.ndarray, text: str) -> None:
 
 def test_wrong_pictures_maps_and_colours_are_refused() -> None:
     with pytest.raises(CheckpointError, match="Read it with cv2"):
-        show_picture(FAR)
+        show_depth(FAR, image=FAR)
     with pytest.raises(CheckpointError, match="cividis"):
         show_depth(FAR, cmap="jet")
     with pytest.raises(CheckpointError, match="cannot be scored"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_the_whole_way_in_real_processes(latest: Path) -> None:
     assert next(iter(torch.load(target, weights_only=True))) == "pretrained.cls_token"
     assert dav2("diagnose", target).returncode == 0
     again = dav2("fix", latest)
-    assert again.returncode == 1 and "latest.fixed.pth" in again.stdout + again.stderr
+    assert again.returncode == 0 and "already fixed" in again.stdout and "latest.fixed.pth" in again.stdout
     assert dav2("fix", latest, "--force").returncode == 0
 
 
@@ -132,7 +133,9 @@ def test_truncated(latest: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ["inspect", "nowhere.pth"],
         ["diagnose", "nowhere.pth"],
         ["fix", "nowhere.pth"],
-        ["depth", "nowhere.jpg", "--weights", "nowhere.pth"],
+        ["depth", "nowhere.jpg", "--weights", "tiny"],
+        ["depth", "{latest}", "--weights", "{latest}", "--output", "maps.png"],
+        ["fix", "{latest}", "--output", "model.onnx"],
         ["diagnose", "{latest}", "--encoder", "vitx"],
         ["diagnose", "{latest}", "--encoder", "vits", "--against", "{latest}"],
         ["diagnose", "{latest}", "--against", "nowhere.pth"],
@@ -193,7 +196,7 @@ def test_depth_writes_maps_and_goes_on_past_a_bad_image(latest: Path, tmp_path: 
     done = dav2("depth", tmp_path / "päge.png", tmp_path / "bad.png", "--weights", latest, "--max-depth", 80,
                 "--input-size", 56, "--output", tmp_path / "maps", "--json")  # fmt: skip
     assert done.returncode == 1, done.stderr
-    good, bad = json.loads(done.stdout)["images"]
+    good, bad = json.loads(done.stdout)["files"]
     depth = np.load(good["depth"])
     assert depth.shape == (60, 80) and depth.dtype == np.float32 and depth.min() >= 0 and depth.max() <= 80
     assert good["unit"] == "metres" and Path(good["picture"]).stat().st_size > 100
@@ -212,9 +215,10 @@ def test_metric_weights_in_the_relative_model_are_met_with_a_question(
     cv2.imwrite(str(tmp_path / "room.png"), make_scene("rooms", 3).image)
     words = ("depth", tmp_path / "room.png", "--input-size", 112, "--weights")
     status, out, said = for_people(capsys, *words, tmp_path / "metric.pth")
-    assert (status, "room.depth.npy" in out) == (0, True) and "metric weights in the relative model?" in said
+    assert (status, "room.depth.npy" in out) == (0, True) and "metric weights in the relative model" in said
     status, found = in_process(capsys, *words, "tiny", "--force")
-    assert status == 0 and "warning" not in found["images"][0] and found["images"][0]["max"] > 2
+    assert status == 0 and found["files"][0]["max"] > 2
+    assert ["its metres mean nothing" in words for words in found["files"][0]["warnings"]] == [True]
 
 
 def test_check_and_help_with_an_example() -> None:
@@ -244,6 +248,20 @@ def test_json_is_json_on_a_terminal_that_shows_no_such_character(tmp_path: Path)
         assert "\U0001f600" in found.get("file", "") + found.get("error", {}).get("message", "")
 
 
+@pytest.mark.parametrize("encoding", ["gbk", "cp1252"])
+def test_our_signs_are_spelt_where_the_terminal_has_none(latest: Path, encoding: str) -> None:
+    command = [sys.executable, "-m", "dav2_utils.cli", "fix", str(latest), str(latest.with_name("none.pth"))]
+    latest.with_name("none.pth").write_bytes(b"")
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert re.findall(r"^\S+ (?=fixed:|failed:)", done.stdout.decode(encoding), re.M) == ["+ ", "x "], done
+
+
+def test_what_to_give_is_said_where_it_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "tiny, vits, ... Example: dav2 depth room.jpg" in for_people(capsys, "depth", "a.jpg")[2]
+    assert "Example: dav2 inspect latest.pth" in for_people(capsys, "inspect")[2]
+    assert (for_people(capsys)[1] + for_people(capsys)[2]).startswith("Usage: dav2")
+
+
 def for_people(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of one command without --json."""
     with pytest.raises(SystemExit) as stop:
@@ -256,9 +274,12 @@ def test_depth_for_people(latest: Path, tmp_path: Path, capsys: pytest.CaptureFi
     picture = np.zeros((30, 40, 3), dtype=np.uint8)
     (tmp_path / "a.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
     words = ["--weights", latest, "--max-depth", 80, "--input-size", 28]
-    status, out, _ = for_people(capsys, "depth", tmp_path / "a.png", tmp_path, *words)
-    good, bad = out.splitlines()
-    assert status == 1 and "a.depth.png (metres, " in good and "is a folder" in bad
+    (tmp_path / "notes.txt").write_text("no picture")
+    status, out, err = for_people(capsys, "depth", tmp_path / "a.png", tmp_path / "notes.txt", *words)
+    good, bad, count = out.splitlines()
+    assert status == 1 and "a.depth.png (metres, " in good and "does not decode" in bad
+    assert count == "1 done, 1 failed (notes.txt)" and err.count("Warning: ") == 3, err
+    assert for_people(capsys, "depth", tmp_path, "--force", *words)[1].startswith(f"{tmp_path / 'a.png'} -> ")
     again = for_people(capsys, "depth", tmp_path / "a.png", *words)
     assert again[0] == 1 and "a.depth.npy is there already. Use --force" in again[1]
     assert for_people(capsys, "depth", tmp_path / "a.png", "--force", *words)[0] == 0
@@ -312,7 +333,7 @@ def test_maps_that_are_there_stay(latest: Path, tmp_path: Path, capsys: pytest.C
     images = [tmp_path / f"{name}.png" for name in ("a", "b", "c")]
     words = ["depth", *images, "--weights", latest, "--max-depth", 80, "--input-size", 28]
     status, found = in_process(capsys, *words)
-    first, second, third = found["images"]
+    first, second, third = found["files"]
     assert status == 1 and "a.depth.npy is there already" in first["error"] and "--force" in second["error"]
     assert Path(third["depth"]).is_file() and not (tmp_path / "b.depth.png").exists()
     assert (tmp_path / "a.depth.npy").read_text() == "a.depth.npy" and (tmp_path / "theirs").read_text() == "theirs"

@@ -88,10 +88,10 @@ CASES: dict[str, tuple[Any, Any, str, list[str], list[str]]] = {
                         "not repairable", ["sharded_model"], []),
     "video transformer": ({"cls_token": TensorInfo((1, 1, 8)), "patch_embed.proj.weight": TensorInfo((8, 3, 2, 4, 4))},
                           None, "no target", [], []),
-    "DINOv2, no target": (under("module.", encoder_of(VITL, "")), None, "no target",
+    "DINOv2, no target": (under("module.", encoder_of(VITL, "")), None, "wrapped",
                           ["wrapper_prefix", "backbone_only"], ["strip"]),
     "DINOv2 of a training": ({"teacher": encoder_of(VITS, "backbone.") | {"dino_head.last_layer.weight": ONE}}, None,
-                             "no target", ["training_container", "backbone_only"], ["unwrap"]),
+                             "wrapped", ["training_container", "backbone_only"], ["unwrap"]),
     "parts renamed, no target": (encoder_of(VITS, "body.") | {n: i for n, i in under("x", VITS).items() if "head" in n},
                                  None, "no target", [], []),
     "LoRA, no target": ({"base_model.model.a.lora_A.weight": ONE}, None, "no target", ["adapter_weights"], []),
@@ -102,9 +102,9 @@ CASES: dict[str, tuple[Any, Any, str, list[str], list[str]]] = {
     "counters too many": (BN, {"a.weight": ONE}, "repairable", ["bookkeeping_buffers"], ["drop"]),
     "counters too few": ({"a.weight": ONE}, BN, "not repairable", ["bookkeeping_buffers"], []),
     "LoRA": ({"base_model.model.a.lora_A.weight": ONE}, "vits", "not repairable", ["adapter_weights"], []),
-    "no target": (under("module.", {"a.w": ONE}), None, "no target", ["wrapper_prefix"], ["strip"]),
+    "wrapped": (under("module.", {"a.w": ONE}), None, "wrapped", ["wrapper_prefix"], ["strip"]),
     "no target, no prefix": ({"a.w": ONE}, None, "no target", [], []),
-    "no target, collision": ({"a.w": ONE, "a.module.w": ONE}, None, "no target", ["duplicate_names"], []),
+    "no target, collision": ({"a.w": ONE, "a.module.w": ONE}, None, "not repairable", ["duplicate_names"], []),
     "the model's own component": ({"l.module.w": ONE}, {"l.module.w": ONE}, "loads", [], []),
     "built with options": (table_for("vits", use_bn=True, use_clstoken=True), None, "loads", [], []),
 }  # fmt: skip
@@ -194,6 +194,7 @@ def test_the_json_of_a_diagnosis() -> None:
             {"do": "drop", "names": ["loss.w"], "keys": 1},
         ],
         "expected": 2, "matched": 2, "missing": [], "unexpected": [], "size_mismatch": [], "cannot_be_known": [],
+        "family": [], "variant": "", "contains": None, "facts": {},
     }  # fmt: skip
     wrong = diagnose({"a.w": ONE, "c.w": ONE}, {"a.w": TensorInfo((2,)), "b.w": ONE}).to_dict()
     assert (wrong["missing"], wrong["unexpected"], wrong["expected"], wrong["matched"]) == (["b.w"], ["c.w"], 2, 0)

@@ -84,7 +84,8 @@ REPORTS: dict[str, Callable[[], Any]] = {
     "nested containers": partial(diagnose, {"state": {"model": under("module.", TINY), "step": 4}, "seed": 1}),
     "two wrappers": partial(diagnose, under("_orig_mod.module.", VITS), "vits"),
     "wrapper inside": partial(diagnose, {"module.a.w": ONE, "b.w": ONE}, {"a.w": ONE, "b.w": ONE}),
-    "lightning": partial(diagnose, {"state_dict": under("model._orig_mod.", VITS) | {f"l.{i}": ONE for i in range(5)}}),
+    "lightning": partial(
+        diagnose, {"state_dict": under("model._orig_mod.", VITS) | {f"loss.{i}": ONE for i in range(5)}}),
     "averaged model": partial(diagnose, {"n_averaged": TensorInfo((), "int64")} | under("module.", VITS)),
     "wrapped model": partial(diagnose, VITS, under("module.", VITS)),
     "part of a model": partial(diagnose, VITS, under("core.core.", VITS)),
@@ -104,7 +105,11 @@ REPORTS: dict[str, Callable[[], Any]] = {
     "LoRA": partial(diagnose, {f"base_model.model.a.lora_{side}.weight": ONE for side in "AB"}, "vits"),
     "quantised": partial(diagnose, {f"a.{part}": ONE for part in ("scale", "zero_point", "weight")}, {"a.bias": ONE}),
     "EMA as an attribute": partial(diagnose, under("module.", VITS | under("ema.", VITS))),
-    "no target": partial(diagnose, under("module.", {"a.w": ONE})),
+    "wrapped": partial(diagnose, under("module.", {"a.w": ONE})),
+    "no target": partial(diagnose, {"a.w": ONE}),
+    "a larger network": partial(diagnose, under("net.depth.", VITS) | {"fnet.w": ONE}),
+    "empty tensors": partial(diagnose, {n: TensorInfo((0,)) if "blocks" in n else info for n, info in VITS.items()}),
+    "names with slashes": partial(diagnose, {"module/stem/weight": ONE, "module/stem/bias": ONE}),
     "counters too few": partial(diagnose, {"a.weight": ONE}, {"a.weight": ONE, "a.num_batches_tracked": ONE}),
     "names that would steer": partial(diagnose, EVIL, "vits"),
     "arguments inside": lambda: diagnose(
@@ -129,7 +134,10 @@ REPORTS: dict[str, Callable[[], Any]] = {
         explain, "size mismatch for pos_embed: copying a param with shape torch.Size([1, 197, 8]) from checkpoint, the "
         "shape in current model is torch.Size([1, 577, 8])."),
     "would fix": lambda: fix_file(saved("latest.pth", {"model": zeros("module."), "epoch": 3}), dry_run=True),
-    "already clean": lambda: fix_file(saved("clean.pth", {"a.w": torch.ones(1)})),
+    "not compared": lambda: fix_file(saved("clean.pth", {"a.w": torch.ones(1)})),
+    "already clean": lambda: fix_file(saved("clean.pth", {"a.w": torch.ones(1)}), against="clean.pth"),
+    "renamed": lambda: fix_file(saved("old.pth", {"a.x.w": torch.ones(1)}), rename={"a.x": "b"}, dry_run=True),
+    "NumPy arrays": lambda: diagnose(saved("arrays.pth", {"a.w": torch.ones(1).numpy()})),
     "refused": lambda: fix_file(saved("latest.pth", {"model": zeros("module.")}), encoder="vits"),
     "fixed": lambda: FIXED,
 }  # fmt: skip

@@ -295,7 +295,7 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
     "zeros first": (bytes(600) + b"PK\3\4" + bytes(99), "truncated", "zero bytes"),
     "jpeg": (b"\xff\xd8\xff\xe0" + bytes(99), "unknown", "JPEG"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(99), "unknown", "PNG"),
-    "gzip": (gzip.compress(b"x"), "unknown", "gunzip"),
+    "gzip": (gzip.compress(b"x"), "unknown", "safetensors. Unpack it first (gunzip FILE.gz, or tar -xzf)."),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "unknown", "HDF5"),
     "lua": (struct.pack("<3i3s", 4, 1, 3, b"V 1") + bytes(99), "unknown", "Lua"),
     "resource": (b"\0\5\x16\7\0\2\0\0" + bytes(99), "unknown", "macOS"),
@@ -331,7 +331,7 @@ def test_npz_keras_and_other_programs_in_a_zip(tmp_path: Path) -> None:
 def test_a_tar_archive_of_something_else(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "weights.pth", "w") as archive:
         archive.add(__file__, "model.py")
-    assert "a tar archive: unpack it first" in str(refused(tmp_path / "weights.pth"))
+    assert "Unpack it first (tar -xf)" in str(refused(tmp_path / "weights.pth"))
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -359,8 +359,47 @@ def test_the_log_is_the_default_and_goes_into_what_is_saved(tmp_path: Path) -> N
     write_log(tmp_path / LOG, encoder="tiny", max_depth=35.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "nothing was ever trained")
         assert load_model(tmp_path / "latest.pth").max_depth == 35.0
     with pytest.warns(UserWarning, match="max_depth 35"):
         assert load_model(tmp_path / "latest.pth", max_depth=7.0).max_depth == 7.0, "the caller stands above it"
     fix_file(tmp_path / "latest.pth", tmp_path / "elsewhere" / "a.pth")
     assert load_model(tmp_path / "elsewhere" / "a.pth").max_depth == 35.0, "without the log"
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_what_was_said_of_this_very_file_stands_above_its_folder(kind: str, tmp_path: Path) -> None:
+    """`dav2 fix --max-depth 20` in a folder with the log of another run: the 20 was somebody's word, for this file."""
+    torch.save({"model": DepthAnythingV2("tiny").state_dict(), "epoch": 0}, tmp_path / "latest.pth")
+    write_log(tmp_path / LOG, encoder="tiny", max_depth=80.0)
+    done = fix_file(tmp_path / "latest.pth", max_depth=20.0, format=kind)
+    fact = inspect_file(str(done.target)).facts["max_depth"]
+    own = "header" if kind == "safetensors" else "latest.fixed.pth.json"
+    assert (fact.value, fact.source) == (20.0, own)
+    assert [(other.value, other.source) for other in fact.disagree] == [(80.0, LOG)], "and it is shown"
+    assert own in str(diagnose(str(done.target))) and f"80.0 ({LOG})" in str(diagnose(str(done.target)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_model(str(done.target)).max_depth == 20.0
+
+
+def test_metric_weights_without_a_known_range_are_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "latest.pth"
+    torch.save({"model": DepthAnythingV2("tiny").state_dict(), "previous_best": SCORES}, path)
+    with pytest.warns(UserWarning, match=r"metric weights \(previous_best\).*--max-depth"):
+        assert load_model(path).max_depth is None
+    assert "--max-depth" in str(fix_file(path, dry_run=False).reason)
+    for number, most in enumerate((20.0, 80.0)):
+        write_log(tmp_path / f"2025110{number}_101500.log", encoder="tiny", max_depth=most)
+    with pytest.warns(UserWarning, match=r"80\.0 m: 20251101_101500\.log, 20\.0 m: 20251100_101500\.log"):
+        load_model(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_model(path, max_depth=20.0).max_depth == 20.0, "who says it is not asked"
+
+
+def test_a_diagnosis_says_what_is_known_and_from_where(file: Path) -> None:
+    write_log(file.parent / LOG)
+    found = diagnose(file)
+    assert found.to_dict()["facts"]["max_depth"] == {"value": 20.0, "from": LOG}
+    assert f"max_depth: 20.0 ({LOG})" in str(found) and LOG in found._repr_html_()

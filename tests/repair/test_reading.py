@@ -222,7 +222,7 @@ def test_a_sparse_tensor_is_refused_and_the_folder_goes_on(tmp_path: Path) -> No
 def test_a_quantised_tensor_is_refused(tmp_path: Path) -> None:
     tensor = torch.quantize_per_tensor(torch.ones(4), 0.5, 1, torch.quint8)
     done = fix_file(saved(tmp_path / "a.pth", {"model": {"module.a": tensor}}))
-    assert done.status == "refused" and "quantised tensor" in str(done.reason)
+    assert done.status == "refused" and "1 quantised tensors (quint8) like module.a" in str(done.reason)
 
 
 def pickled(path: Path, tensor: bytes, maker: made_files.Maker) -> Path:

@@ -206,7 +206,14 @@ def weights(kind: str, path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["no checkpoint", "of another size", "in part", "a folder"])
 def test_weights_to_start_from_that_will_not_do(kind: str, tmp_path: Path) -> None:
-    command = [sys.executable, *MODULE, "--output", tmp_path / "run", "--weights", weights(kind, tmp_path / "a.pth")]
+    with pytest.raises(CheckpointError, match=r"a\.pth"):
+        train(Plan(tmp_path / "run", weights=weights(kind, tmp_path / "a.pth")))
+    assert not (tmp_path / "run" / "latest.pth").exists()
+
+
+def test_an_error_ends_the_command_in_a_sentence(tmp_path: Path) -> None:
+    bad = weights("in part", tmp_path / "a.pth")
+    command = [sys.executable, *MODULE, "--output", tmp_path / "run", "--weights", bad]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr and "a.pth" in done.stderr
     assert not (tmp_path / "run" / "latest.pth").exists()
