@@ -230,6 +230,7 @@ def main() -> None:
     options.add_argument("--lessons", nargs="+", default=["01", "02", "03", "04"], metavar="NAME")
     options.add_argument("--train", action="store_true", help="everybody trains, in place of one shared file")
     o = options.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended then, too
     prepare()
     environment = {"JUPYTER_PATH": str(HUB / "share/jupyter"), "HF_HUB_OFFLINE": "1"}
     environment |= {} if o.train else {"DAV2_TRAINED": str(trained())}

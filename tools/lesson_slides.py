@@ -28,8 +28,7 @@ STYLE = """
 .reveal h2{font-size:1.35em;margin:.1em 0 .5em}
 .reveal img{width:100%;max-height:500px;object-fit:contain;display:block;margin:.4em auto}
 .reveal code{font-family:monospace;background:var(--code);padding:0 .15em}
-.reveal pre{background:var(--code);padding:.5em .8em}
-.reveal pre code{font-size:.7em;padding:0;white-space:pre-wrap}
+.reveal pre{background:var(--code);padding:.5em .8em;font-size:.66em;white-space:pre-wrap}
 .reveal a{color:var(--link)}
 .reveal aside.notes{display:none}
 .reveal table{border-collapse:collapse;font-size:.8em}

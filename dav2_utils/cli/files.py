@@ -21,11 +21,11 @@ LONGEST_TEXT = 2**24  # bytes; a pipe can be endless, and what hostile names cos
 @click.option("--keys", is_flag=True, help="List every tensor, not only the families.")
 @json_option
 def inspect(file: Path, keys: bool, as_json: bool) -> int:
-    """What FILE holds, read without running it.
+    """Show what FILE holds, without running it.
 
     No tensor is loaded.
 
-    Exit status: 0 a checkpoint; 4 none, or damaged.
+    Exit status: 0 it is a checkpoint; 4 it is not one, or damaged.
     """
     from ..files.checkpoint import inspect_file
 
@@ -45,9 +45,9 @@ def inspect(file: Path, keys: bool, as_json: bool) -> int:
 @select_option
 @json_option
 def diagnose(file: Path, encoder: str | None, against: Path | None, select: str | None, as_json: bool) -> int:
-    """Why FILE does not load, and what would make it load.
+    """Say why FILE won't load, and what would make it load.
 
-    Exit status: 0 it loads as it is; 1 `dav2 fix` will mend or unwrap it; 3 it cannot, or there is no model to compare
+    Exit status: 0 it loads as it is; 1 `dav2 fix` will fix or unwrap it; 3 it cannot, or there is no model to compare
     with; 4 no checkpoint.
     """
     from ..diagnosis.diagnose import diagnose as run
@@ -61,9 +61,9 @@ def diagnose(file: Path, encoder: str | None, against: Path | None, select: str 
 @click.argument("textfile", type=click.File("rb"), default="-")
 @json_option
 def explain(textfile: Any, as_json: bool) -> int:
-    """The cause of a failed load, from the words of the error alone. Reads TEXTFILE, or what is pasted (`-`).
+    """Name the cause of a failed load, from the error text alone. Reads TEXTFILE, or what is pasted (`-`).
 
-    Exit status: 0 the cause is recognised; 1 it is not.
+    Exit status: 0 the cause was recognised; 1 it was not.
     """
     from ..diagnosis.explain import explain as run
 
@@ -91,9 +91,11 @@ def _pairs(_context: click.Context, option: click.Parameter, values: tuple[str, 
 
 @click.command(epilog="Examples: dav2 fix latest.pth    dav2 fix runs/ --output fixed/ --dry-run")
 @click.argument("paths", type=Path, nargs=-1, required=True, metavar="PATH...")
-@click.option("--output", "-o", type=Path, help="A file for one file, a folder for a folder or several paths.")
-@click.option("--in-place", is_flag=True, help="Replace the source; the old file stays as NAME.bak.")
-@click.option("--format", "file_format", type=click.Choice(["pth", "safetensors"]), help="Default: as the source.")
+@click.option("--output", "-o", type=Path, help="A file for a single file, a folder for a folder or several paths.")
+@click.option("--in-place", is_flag=True, help="Replace the source; the old file is kept as NAME.bak.")
+@click.option(
+    "--format", "file_format", type=click.Choice(["pth", "safetensors"]), help="Default: the same as the source."
+)
 @click.option(
     "--keep-training-state",
     is_flag=True,
@@ -113,7 +115,7 @@ def _pairs(_context: click.Context, option: click.Parameter, values: tuple[str, 
 @click.option("--force", is_flag=True, help="Overwrite an existing target.")
 @json_option
 def fix(paths: tuple[Path, ...], file_format: str | None, as_json: bool, **options: Any) -> int:
-    """Mend checkpoints: a clean file beside each source.
+    """Write a clean file beside each broken checkpoint.
 
     Unwraps the container and takes the wrapper's prefix off; every number stays, and is compared.
 

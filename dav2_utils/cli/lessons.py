@@ -12,14 +12,19 @@ from .options import emit, json_option, require
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[LESSON|FILE]...")
-@click.option("--fresh", is_flag=True, help="Clean copies again, of all lessons or those that begin like LESSON.")
-@click.option("--progress", "asked", is_flag=True, help="Which exercises are solved: yours, or those in each FILE.")
+@click.option("--fresh", is_flag=True, help="Make clean copies again, of all lessons or those that begin with LESSON.")
+@click.option(
+    "--progress",
+    "asked",
+    is_flag=True,
+    help="Show which exercises are solved: yours, or those in each FILE, one row each.",
+)
 @click.option("--folder", type=Path, default=None, metavar="DIR", help="Where the copies go (my_lessons).")
 @json_option
 def lessons(words: tuple[str, ...], fresh: bool, asked: bool, folder: Path | None, as_json: bool) -> None:
-    """Copy the lessons, without their answers, to work in.
+    """Copy the lessons, without their answers, for you to work in.
 
-    They go into my_lessons, and a copy is never overwritten.
+    The copies go into my_lessons and are never overwritten.
 
     \b
     dav2 lessons                        # then: jupyter lab my_lessons/00_start_here.ipynb

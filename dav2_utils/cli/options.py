@@ -17,12 +17,12 @@ encoder_option = click.option(
     "--encoder", metavar="E", help=f"{', '.join(ENCODERS)}; without it, inferred from the shapes."
 )
 against_option = click.option(
-    "--against", type=Path, metavar="FILE", help="Take another checkpoint's names and shapes as the target."
+    "--against", type=Path, metavar="FILE", help="Use another checkpoint's names and shapes as the target."
 )
 select_option = click.option(
     "--select",
     metavar="SET[,SET]",
-    help="Which set of weights, where a file holds several; with commas: these together.",
+    help="Which set of weights, if a file holds several; with commas: these together.",
 )
 
 

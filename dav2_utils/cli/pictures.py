@@ -19,7 +19,7 @@ MOST_PIXELS = 2**26  # of a picture; OpenCV itself takes sixteen times as many, 
 @click.command(epilog="Example: dav2 depth room.jpg --weights latest.fixed.pth --max-depth 20 --output maps/")
 @click.argument("images", type=Path, nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
 @click.option(
-    "--weights", required=True, metavar="FILE", help="A checkpoint, broken or mended; or a name: tiny, vits, ..."
+    "--weights", required=True, metavar="FILE", help="A checkpoint, broken or fixed; or a name: tiny, vits, ..."
 )
 @encoder_option
 @click.option(
@@ -33,13 +33,13 @@ MOST_PIXELS = 2**26  # of a picture; OpenCV itself takes sixteen times as many, 
 )
 @select_option
 @click.option("--output", "-o", type=Path, help="Folder for the maps; default: beside each image.")
-@click.option("--force", is_flag=True, help="Overwrite maps that are there already.")
+@click.option("--force", is_flag=True, help="Overwrite existing maps.")
 @json_option
 def depth(
     images: tuple[Path, ...], weights: str, encoder: str | None, max_depth: float | None, select: str | None,
     as_json: bool, **options: Any
 ) -> int:  # fmt: skip
-    """Depth maps of pictures, to compute with and to look at.
+    """Make depth maps of pictures, to compute with and to look at.
 
     Beside each IMAGE, or each picture in FOLDER: STEM.depth.npy (float32, metres or relative) and STEM.depth.png
     (bright is near).
@@ -84,9 +84,9 @@ def _depth_line(result: dict[str, Any]) -> str:
 @click.argument("name")
 @json_option
 def download(name: str, as_json: bool) -> int:
-    """Fetch official weights into the Hugging Face cache.
+    """Download official weights into the Hugging Face cache.
 
-    Prints where they lie. NAME: vits, vitb or vitl, with -metric-indoor or -metric-outdoor behind it for metric ones.
+    Prints where they are. NAME: vits, vitb or vitl, with -metric-indoor or -metric-outdoor behind it for metric ones.
     """
     from ..depth.hub import download as run
 
@@ -98,7 +98,7 @@ def download(name: str, as_json: bool) -> int:
 @click.command(epilog="Example: dav2 check")
 @json_option
 def check(as_json: bool) -> int:
-    """Does this machine run it? A verdict and a cure for each package."""
+    """Can this machine run it? A verdict and a fix for each package."""
     from ..environment import check_environment, report
 
     rows = check_environment()

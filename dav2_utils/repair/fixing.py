@@ -55,7 +55,7 @@ def fix_file(
     names alone. `encoder` or `against` (another checkpoint) say what the names should be; without them the encoder is
     inferred. `select` takes one set of several, or joins those named (`encoder,decoder`), and is part of the new file's
     name. `rename` exchanges runs of whole components, old -> new, at the caller's word (see `wrappers.exchange`).
-    `max_depth`, in metres, is written down with the weights. What cannot be mended is refused, and what cannot be read
+    `max_depth`, in metres, is written down with the weights. What cannot be fixed is refused, and what cannot be read
     or written fails: `Repair.status` and `.reason` say so, and the source is as it was. A result that is there already,
     with exactly these weights, is left alone.
 
@@ -233,7 +233,7 @@ def _uncompared(diagnosis: Diagnosis, steps: bool) -> str:
 
 
 def _why_not(diagnosis: Diagnosis) -> str:
-    """The first cause that no renaming mends, with what to do about it."""
+    """The first cause that no renaming fixes, with what to do about it."""
     worst = next((found for found in diagnosis.causes if not found.repairable_by_renaming), None)
     if worst is None:
         return "The tables differ"

@@ -139,7 +139,7 @@ def load_into(model: nn.Module, path: str | os.PathLike[str], select: str | None
     opened = inspect_file(path)
     found = diagnose(opened, model, select)
     state = _state(found, opened, mmap)
-    _warn(believed(opened.facts), None, getattr(inner_model(model), "max_depth", None))
+    _warn(opened.facts, None, getattr(inner_model(model), "max_depth", None))
     model.load_state_dict(state, strict=True)
     return Repair(str(path), "loaded", steps=found.steps, tensors=found.matched, fingerprint=fingerprint(state))
 
@@ -196,6 +196,6 @@ def check_loaded(
         raise CheckpointError(
             f"The weights did not arrive: {loaded}",
             f"at least {least:.0%} of them",
-            "Load strictly (load_into(model, path) mends prefixes on the way), or look with diagnose(path, model)",
+            "Load strictly (load_into(model, path) takes prefixes off), or look with diagnose(path, model)",
         )
     return loaded

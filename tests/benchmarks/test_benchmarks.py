@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -13,6 +15,7 @@ from typing import Any
 
 import bench_explain
 import bench_fix
+import bench_hub
 import bench_inspect
 import bench_lessons
 import bench_model
@@ -175,3 +178,28 @@ def test_a_script_that_fails_is_a_row_and_the_exit_status(tmp_path: Path, monkey
     assert "[1/2] broken ... FAILED" in progress and (tmp_path / "made" / "broken.txt").exists()
     assert "| a goal | at least 2 times | 1 times | beside | not reached |" in said
     assert together.main(["missed", "--folder", str(tmp_path / "made")]) == 0, "a goal that is missed is no failure"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_a_learner_is_weighed_by_what_carries_the_name(tmp_path: Path) -> None:
+    scales = bench_hub.Scales(tmp_path)
+    for name in ("one", "other"):
+        code = "x = bytearray(30_000_000); print(); input()"
+        environment = {**os.environ, "DAV2_LEARNER": f"{tmp_path if name == 'one' else '/elsewhere'}/{name}"}
+        process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   env=environment)  # fmt: skip
+        assert process.stdout and process.stdout.readline()
+        scales.weigh()
+        process.communicate(b"\n")
+    assert list(scales.peak) == ["one"] and 0.03 < scales.peak["one"] == scales.whole < 0.3
+    learners = [bench_hub.Learner(name, "", "") for name in ("one", "two")]
+    learners[0].seconds, learners[1].failed = {"server": 1.0, "01": 5.0}, "no"
+    found = {row.goal: row for row in bench_hub.rows(learners, 9, scales, "")}
+    assert found["learners who did not get through"].verdict == "not reached"
+    assert found["the slowest learner"].measured == 6
+
+
+def test_the_hub_listens_on_this_machine_alone(tmp_path: Path) -> None:
+    config = bench_hub.CONFIG.format(ports=[1, 2, 3], hub="/hub", folder=tmp_path, environment={"A": "b"}, token="t")
+    compile(config, "config", "exec")
+    assert set(re.findall(r"https?://([^:/]+)", config)) == {"127.0.0.1"}

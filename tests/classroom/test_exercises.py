@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dav2_utils import CheckpointError, check
+from dav2_utils import CheckpointError, check, texts
 from dav2_utils.classroom.exercises import EXERCISES
 from dav2_utils.encoders import table_for
 
@@ -80,6 +80,22 @@ RIGHT: dict[str, Any] = {
 
 def test_the_tables_are_complete() -> None:
     assert set(WRONG) == set(RIGHT) == set(EXERCISES)
+
+
+def test_every_wrong_answer_has_words_of_its_own() -> None:
+    said = texts._texts("en")["exercises"]
+    assert set(said) - {"all", "states"} == set(EXERCISES)
+    for name, words in said.items():
+        assert name in ("all", "states") or ("right" in words and ("otherwise" in words or "wrong" in words)), name
+
+
+def test_replies_are_in_the_readers_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    german = {"exercises": {"states": {"right": "Richtig."}, "00-names": {"right": "So geht es immer."}}}
+    english = texts._texts("en")
+    monkeypatch.setattr(texts, "_texts", lambda code: {"de": german, "en": english}.get(code, {}))
+    monkeypatch.setenv("DAV2_LANG", "de")
+    assert str(check("00-names", 3)) == "✓ Richtig. So geht es immer."
+    assert "Count again" in check("00-names", 2).text, "what is not translated is English"
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)

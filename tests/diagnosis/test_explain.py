@@ -244,9 +244,9 @@ def test_every_cause_is_filled_in() -> None:
 
 
 def test_every_cause_is_found_in_an_error_that_was_really_raised() -> None:
-    assert {found.cause for title in ERRORS for found in explain(traceback_of(title)).causes[:1]} | (
-        {"harmless", "wrong_device_after_loading"}  # raised by transformers, and where there is a GPU
-    ) == set(CAUSES)
+    found = {found.cause for title in ERRORS for found in explain(traceback_of(title)).causes[:1]}
+    unseen = {"nan_weights", "harmless", "wrong_device_after_loading"}
+    assert found == set(CAUSES) - unseen, "NaN raises nothing; the others need transformers, or a GPU"
 
 
 @pytest.mark.parametrize(
