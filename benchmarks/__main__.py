@@ -27,6 +27,7 @@ SCRIPTS = {
     "bench_inspect": "--encoder tiny --rounds 1",
     "bench_fix": "--encoder tiny --rounds 1",
     "bench_explain": "--rounds 1",
+    "bench_failures": "--half a --every 1 --net resnet18 --ways 1",
     "bench_model": "--size 126 --rounds 1 --weighings 1",
     "scores": "--count 4 --steps 2",
     "bench_lessons": "00",

@@ -18,9 +18,13 @@ def say(name: str, /, **arguments: Any) -> str:
 
     Without a translation it is English. Raises `KeyError` for a name, or an argument, that the English text lacks.
     """
+    return (find(name) or _unknown(name)).format(**arguments)
+
+
+def find(name: str) -> str | None:
+    """The template called `name` in the language of the reader, else in English; None where there is none."""
     spoken = language()
-    template = next((text for code in (spoken, spoken.partition("_")[0]) if (text := _look_up(code, name))), None)
-    return (template or _look_up("en", name) or _unknown(name)).format(**arguments)
+    return next((text for code in (spoken, spoken.partition("_")[0], "en") if (text := _look_up(code, name))), None)
 
 
 def language() -> str:

@@ -22,11 +22,11 @@ import pytest
 
 import dav2_utils
 from dav2_utils import CheckpointError
-from dav2_utils.diagnosis import words
+from dav2_utils.diagnosis.causes import data
 from dav2_utils.diagnosis.diagnose import diagnose
 from dav2_utils.diagnosis.explain import explain
 from dav2_utils.diagnosis.keytable import show_keys
-from dav2_utils.diagnosis.signs import SIGNS
+from dav2_utils.diagnosis.signs import signs
 from dav2_utils.files.checkpoint import Checkpoint
 from dav2_utils.files.weightsets import find_sets
 from dav2_utils.keys import TensorInfo
@@ -95,11 +95,7 @@ def patterns() -> Iterator[tuple[str, str, int]]:
 
 #: Those that are put together: where, the expression, and what comes of it.
 MADE: dict[tuple[str, str], list[str]] = {
-    ("diagnosis/words.py", "'|'.join(parts)"): ["|".join(parts) for parts in words._DIALECTS.values()],
-    (
-        "diagnosis/parts.py",
-        "f\"(?:^|\\\\.)(?:{'|'.join(sorted(BLOCKS - {'stages'}))})\\\\.(\\\\d+)\\\\.(?!\\\\d)\"",
-    ): [r"(?:^|\.)(?:blocks|layers)\.(\d+)\.(?!\d)"],
+    ("diagnosis/names.py", "'|'.join(parts)"): ["|".join(parts) for parts in data()["words"]["dialects"].values()],
 }
 
 
@@ -295,7 +291,8 @@ WORDS = [
 ]  # fmt: skip
 TEXTS: dict[str, Callable[[int], str]] = {
     **{repr(word): lambda n, word=word: word * (n // len(word)) + "- " for word in WORDS},  # type: ignore[misc]
-    "every phrase of the signs": lambda n: " ".join(phrase for sign in SIGNS for phrase in sign.phrases) * (n // 2_000),
+    "every phrase of the signs": lambda n: (
+        " ".join(phrase for sign in signs() for phrase in sign.phrases) * (n // 2_000)),
     "names under two wrappers": lambda n: error("module.a{}.w", "module.module.a{}.w", n // 30),
     "student and teacher": lambda n: error("b{}.w", "student.b{}.w", n // 30),
     "renamed": lambda n: error("a{}.b.c.d.e.f.g.w", "a{}.x.c.d.e.f.g.w", n // 50),

@@ -21,7 +21,7 @@ WINGS = {
     "files": "placeholders rebuilding stack opcodes pickles archives torchzip unreadable formats weightsets facts "
     "checkpoint",
     "writing": "leftovers disk replacing plan tracing source pickled torch_zip safetensors renaming unusable",
-    "diagnosis": "causes message words names sizes parts signs difference report diagnose explain keytable",
+    "diagnosis": "causes message difference names parts sizes rules signs report diagnose explain keytable",
     "repair": "writing stripping copying taking reading by_torch outcome fixing batch",
     # everything above this line needs the standard library alone to be imported
     "depth": "opencv scores dinov2 doubts model hub pictures",

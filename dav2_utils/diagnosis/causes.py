@@ -1,15 +1,33 @@
-"""The named causes of a failed load: what to run, where to read more, and whether renaming can be the whole repair.
+"""The named causes of a failed load, and a finding: one cause, what it accounts for, and what is said of it.
 
-What is said about each (title, sign, explanation for a beginner, remedy) is data for translators: `causes` in
-`locale/en.json`. To add a cause, add a row here, its texts there, and a rule that finds it; see CONTRIBUTING.md.
+What is run and where more is to be read is data (`data.json`), and so are the words that rules know; what is said is
+data for translators: `causes` and `findings` in `locale/en.json`. To add a cause, add a row there, its texts, and a
+rule that finds it; see CONTRIBUTING.md. Standard library only.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import functools
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..texts import say
+from ..texts import find, say
+
+
+@functools.cache
+def data() -> dict[str, Any]:
+    """The rows of `data.json`: causes, words and signs."""
+    from importlib import resources
+
+    return dict(json.loads((resources.files("dav2_utils") / "diagnosis" / "data.json").read_text(encoding="utf-8")))
+
+
+@functools.cache
+def words(kind: str) -> frozenset[str]:
+    """The words of one kind (`bookkeeping`, `container`), each general knowledge and no project's own name."""
+    return frozenset(data()["words"][kind].split())
 
 
 @dataclass(frozen=True)
@@ -41,114 +59,64 @@ class Cause:
         return say(f"causes.{self.name}.remedy")
 
 
+#: Every cause by its name: the first 20 must be recognised, of the others silence is as good as the right name.
+CAUSES: dict[str, Cause] = {name: Cause(name, **row) for name, row in data()["causes"].items()}
+
+
 @dataclass
 class CauseFound:
-    """A cause recognised in a file or in an error text, with what shows it."""
+    """A cause recognised in a file or in an error text, with what shows it, in the reader's language."""
 
     cause: str  # a name in CAUSES
     detail: str  # finer: which wrapper, which encoder, which container
     evidence: str  # counts and names
     remedy: str
     repairable_by_renaming: bool = False
+    renaming: dict[str, str] = field(default_factory=dict)  # runs of components of the file -> of the model
+    code: str = ""  # the command or the lines to run
 
     @property
     def title(self) -> str:
         return CAUSES[self.cause].title
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        row = asdict(self)
+        del row["code"]
+        return row if self.renaming else {name: value for name, value in row.items() if name != "renaming"}
 
 
-_TORCH = "https://docs.pytorch.org/docs/stable/"
-_LOAD_STATE_DICT = _TORCH + "generated/torch.nn.Module.html#torch.nn.Module.load_state_dict"
-_TORCH_LOAD = _TORCH + "generated/torch.load.html"
-_SERIALIZATION = _TORCH + "notes/serialization.html"
-_DAV2 = "https://github.com/DepthAnything/Depth-Anything-V2"
-_FIX = "dav2 fix latest.pth"
+@dataclass
+class Finding:
+    """What one rule found: a cause, the differing names that it accounts for, and what there is to say."""
 
-_ALL = (
-    # names differ: unwrapping and renaming may be enough
-    Cause("wrapper_prefix", code=_FIX, reference=_DAV2 + "/issues/100", repairable=True),
-    Cause(
-        "model_is_wrapped",
-        code="model.module.load_state_dict(state_dict)",
-        reference=_TORCH + "generated/torch.nn.DataParallel.html",
-        repairable=True,
-    ),
-    Cause(
-        "outer_module_prefix",
-        code=_FIX,
-        reference="https://lightning.ai/docs/pytorch/stable/common/checkpointing_basic.html",
-        repairable=True,
-    ),
-    Cause(
-        "missing_outer_prefix",
-        code="model.PATH.load_state_dict(state_dict)    # PATH: what stands in front of the names",
-        reference=_LOAD_STATE_DICT,
-        repairable=True,
-    ),
-    Cause("training_container", code=_FIX, reference=_DAV2 + "/issues/8", repairable=True),
-    Cause(
-        "ema_copy",
-        code='weights = {name: t for name, t in weights.items() if "ema" not in name.split(".")[0]}',
-        reference=_TORCH + "optim.html#weight-averaging-swa-and-ema",
-    ),
-    Cause("other_naming", code="dav2 diagnose weights.pth", reference=_LOAD_STATE_DICT, repairable=True),
-    # shapes differ, or parts are absent
-    Cause("wrong_encoder", code="dav2 inspect weights.pth    # says which encoder it is", reference=_DAV2 + "#usage"),
-    Cause("input_geometry", reference="https://arxiv.org/abs/2010.11929"),
-    Cause(
-        "different_model",
-        code="dav2 inspect weights.pth --keys    # what the file really holds",
-        reference=_LOAD_STATE_DICT,
-    ),
-    Cause(
-        "bookkeeping_buffers",
-        code="model.load_state_dict(weights, strict=False)    # then check that only these names are reported",
-        reference=_TORCH + "generated/torch.nn.Module.html#torch.nn.Module.register_buffer",
-    ),
-    # the file cannot be read
-    Cause("truncated_file", code="ls -l weights.pth", reference=_SERIALIZATION),
-    Cause("empty_file", code="ls -l weights.pth", reference=_SERIALIZATION),
-    Cause("not_a_checkpoint", code="head -c 200 weights.pth", reference="https://git-lfs.com"),
-    Cause("refused_pickle", code=_FIX, reference=_TORCH + "notes/serialization.html#weights-only"),
-    Cause("whole_model", code=_FIX, reference="https://docs.pytorch.org/tutorials/beginner/saving_loading_models.html"),
-    Cause(
-        "torchscript",
-        code='torch.jit.load("model.pt", map_location="cpu").state_dict()',
-        reference=_TORCH + "generated/torch.jit.load.html",
-    ),
-    Cause(
-        "legacy_format",
-        code='torch.load("old.pth", encoding="latin1", weights_only=False)    # only if you trust it',
-        reference=_TORCH_LOAD,
-    ),
-    Cause("cuda_device", code='torch.load("latest.pth", map_location="cpu", weights_only=True)', reference=_TORCH_LOAD),
-    Cause(
-        "not_a_state_dict",
-        code='model.load_state_dict(torch.load("weights.pth", map_location="cpu", weights_only=True))',
-        reference="https://docs.pytorch.org/tutorials/beginner/saving_loading_models.html",
-    ),
-    # seen now and then
-    Cause("adapter_weights", reference="https://huggingface.co/docs/peft"),
-    Cause("flat_parameters", reference=_TORCH + "fsdp.html"),
-    Cause("head_size"),
-    Cause("tied_weights", reference="https://huggingface.co/docs/safetensors/torch_shared_tensors"),
-    Cause("extra_head"),
-    Cause("backbone_only"),
-    Cause("quantized", reference=_TORCH + "quantization.html"),
-    Cause(
-        "sharded_model",
-        code="torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
-        "options=StateDictOptions(full_state_dict=True, cpu_offload=True))",
-        reference=_TORCH + "distributed.checkpoint.html#torch.distributed.checkpoint.state_dict.get_model_state_dict",
-    ),
-    Cause("damaged_names"),
-    Cause("duplicate_names"),
-    Cause("version_skew"),
-    Cause("optimizer_mismatch"),
-    Cause("nan_weights"),
-)
+    cause: str
+    text: str  # of `findings` in the texts: detail, seen and perhaps do
+    accounts: Collection[str] = ()
+    args: Mapping[str, Any] = field(default_factory=dict)  # for the text; a tuple is shown by its first two names
+    cost: float = 0.1  # of saying it, as a share of the names: what is special is cheap, what fits always is dear
+    renaming: dict[str, str] = field(default_factory=dict)
+    undone: bool = False  # unwrapping, renaming or leaving out undoes this very part of the difference
 
-#: Every cause by its name: the first 20 must be recognised, of the others silence is as good as the right name.
-CAUSES: dict[str, Cause] = {cause.name: cause for cause in _ALL}
+    def said(self, repairable: bool = False) -> CauseFound:
+        """The finding in words."""
+        args = {name: some(value) if isinstance(value, tuple) else value for name, value in self.args.items()}
+        group = self.text if "." in self.text else f"findings.{self.text}"
+        detail, seen, do, run = (find(f"{group}.{part}") for part in ("detail", "seen", "do", "run"))
+        cause = CAUSES[self.cause]
+        return CauseFound(
+            self.cause,
+            detail.format(**args) if detail else "",
+            (seen or say("findings.words")).format(**args),
+            do.format(**args) if do else cause.remedy,
+            repairable,
+            self.renaming,
+            run.format(**args) if run else cause.code,
+        )
+
+
+def some(names: Collection[str]) -> str:
+    """The first two names, and how many more."""
+    shown = list(names)
+    if len(shown) > 2:
+        return say("findings.more", first=shown[0], second=shown[1], count=len(shown) - 2)
+    return ", ".join(shown)

@@ -20,11 +20,13 @@ from ..files.facts import believed
 from ..files.placeholders import extra
 from ..files.weightsets import WeightSet, find_sets
 from ..keys import Table, TensorInfo
+from ..texts import say
 from ..wrappers import WRAPPERS, bare, exchange, rename_map, wrappers_in
 from ..writing.unusable import unusable
-from .causes import CauseFound
-from .difference import Leftovers, cause, causes_of, causes_without_target, droppable, transformers_encoder
+from .causes import CAUSES, CauseFound, Finding
+from .difference import bookkeeping, of_tables
 from .report import UNKNOWABLE, Diagnosis, Step
+from .rules import carried_out, causes_of, transformers_encoder, without_target
 
 
 def diagnose(
@@ -69,7 +71,7 @@ def _mapped(result: Diagnosis, table: Table, goal: Table | None) -> Table:
         result.rename = rename_map(table, goal)
     except PrefixError as error:
         result.rename = {name: name for name in table}
-        result.causes.append(cause("duplicate_names", "", error.found, error.do))
+        result.causes.append(CauseFound("duplicate_names", "", error.found, error.do))
     _prefixes(result, table)
     return {new: table[old] for old, new in result.rename.items()}
 
@@ -77,7 +79,7 @@ def _mapped(result: Diagnosis, table: Table, goal: Table | None) -> Table:
 def _judge(result: Diagnosis, found: Table, goal: Table | None) -> None:
     """The causes that the names and shapes show, and the verdict; what is not in them where it is one of ours."""
     if goal is None:
-        result.causes += causes_without_target(found)
+        result.causes += [finding.said() for finding in without_target(found)]
         result.verdict = "wrapped" if result.steps else "no target"
         return
     _compare(result, found, goal)
@@ -90,7 +92,8 @@ def _unusable(result: Diagnosis, opened: Checkpoint, weights: WeightSet) -> None
     """What no renaming makes good, whatever the names: slices, and tensors without numbers in them."""
     for found in unusable(opened, weights, result.verdict in ("loads", "repairable")):
         result.causes = [one for one in result.causes if one.cause not in (found.cause, *found.instead)]
-        result.causes.append(cause(found.cause, found.detail, found.evidence, found.remedy))
+        remedy = found.remedy or CAUSES[found.cause].remedy
+        result.causes.append(CauseFound(found.cause, found.detail, found.evidence, remedy))
         result.verdict = "not repairable"
     if any(c.cause in _NEVER or (c.cause in _REFUSED and not c.repairable_by_renaming) for c in result.causes):
         result.verdict = "not repairable"
@@ -169,36 +172,37 @@ def _path(source: Any) -> str | None:
 
 
 _SLICED = (".DTensor", ".ShardedTensor")
-_TAKEN_OUT = "`dav2 fix` takes the weights out without running anything in the file."
-_OPEN_ONCE = ("`dav2 fix` cannot take the weights out of this one. If you trust it, load it once where the libraries "
-              "that wrote it are installed, and save the state dict alone.")  # fmt: skip
 
 
 def _container(result: Diagnosis, opened: Checkpoint, chosen: WeightSet) -> None:
     """What stands between the file and the chosen set of weights: objects that are code, and containers."""
-    others = ", ".join(list(opened.other_entries)[:6])
-    strange = f"the pickle names {', '.join(opened.globals[:4])}{', ...' if len(opened.globals) > 4 else ''}"
-    if opened.beyond and not opened.globals:
-        strange = "it is written in a pickle protocol of which torch.load(weights_only=True) does not know everything"
-    readable = opened.format == "torch-zip" and not chosen.elsewhere
-    do = _TAKEN_OUT if readable else _OPEN_ONCE
-    if chosen.elsewhere.endswith(_SLICED):
-        seen = f"each is a {chosen.elsewhere}, which holds one process's slice under the shape of the whole"
-        result.causes.append(cause("sharded_model", chosen.elsewhere.rpartition(".")[2], seen))
-    elif chosen.module:
-        result.causes.append(cause("whole_model", chosen.module, strange, do, readable))
-    elif opened.globals or opened.beyond:
-        do = " ".join(filter(None, (do, resume(opened.globals))))
-        result.causes.append(cause("refused_pickle", ", ".join(opened.globals[:2]), strange, do, readable))
     inside = [path for path, _ in chosen.parts if path]
+    places = " and ".join(" > ".join(map(repr, path)) for path in inside)
+    readable = opened.format == "torch-zip" and not chosen.elsewhere
+    refused = "refused" if opened.globals else "protocol"
+    args = {"module": chosen.module, "kind": chosen.elsewhere.rpartition(".")[2], "where": places,
+            "path": ", ".join(map(" > ".join, inside)), "globals": tuple(opened.globals),
+            "sliced": chosen.elsewhere, "others": ", ".join(list(opened.other_entries)[:6])}  # fmt: skip
+    fix = "" if readable else "_once"
+    if chosen.elsewhere.endswith(_SLICED):
+        result.causes.append(_said("sharded_model", "sharded_kind", args, False))
+    elif chosen.module:
+        result.causes.append(_said("whole_model", f"whole_model_{refused}{fix}", args, readable))
+    elif opened.globals or opened.beyond:
+        found = _said("refused_pickle", f"refused_pickle_{refused}{fix}", args, readable)
+        more = resume(opened.globals)
+        result.causes.append(replace(found, remedy=" ".join(filter(None, (found.remedy, more)))))
     if inside:
-        places = " and ".join(" > ".join(map(repr, path)) for path in inside)
-        where = f"the tensors are inside {places}{others and ', beside ' + others}"
-        result.causes.append(cause("training_container", ", ".join(map(" > ".join, inside)), where, "", True))
+        text = "container_path_beside" if args["others"] else "container_path"
+        result.causes.append(_said("training_container", text, args, True))
     if inside or opened.globals or opened.beyond or (opened.other_entries and opened.format != "memory"):
         result.steps += [
             Step("unwrap", path=path) for path, _ in chosen.parts
         ]  # load_state_dict takes nothing but what belongs to it
+
+
+def _said(cause: str, text: str, args: dict[str, Any], repairable: bool) -> CauseFound:
+    return Finding(cause, text, (), args).said(repairable)
 
 
 def _prefixes(result: Diagnosis, table: Table) -> None:
@@ -215,15 +219,15 @@ def _prefixes(result: Diagnosis, table: Table) -> None:
     outer = [token for token in gone if token not in WRAPPERS]
     result.steps += [Step("strip", token=token, keys=gone[token]) for token in [*wrappers, *outer]]
     result.steps += [Step("add", token=token, keys=count) for token, count in come.items()]
-    if wrappers:
-        around = ", around ".join(WRAPPERS[token] for token in wrappers)  # the outermost comes first in a name
-        result.causes.append(_prefix("wrapper_prefix", around, wrappers, gone, len(table)))
-    if outer:
-        result.causes.append(_prefix("outer_module_prefix", ", ".join(outer), outer, gone, len(table)))
+    for cause, tokens in (("wrapper_prefix", wrappers), ("outer_module_prefix", outer)):
+        if tokens:  # the outermost comes first in a name
+            around = [say("findings.around", inner=WRAPPERS.get(t, t)) if i else WRAPPERS.get(t, t)
+                      for i, t in enumerate(tokens)]  # fmt: skip
+            seen = ", ".join(say("findings.in_names", token=t, count=gone[t], all=len(table)) for t in tokens)
+            result.causes.append(_said(cause, "prefix", {"around": ", ".join(around), "seen": seen}, True))
     for token, count in come.items():
         name = "model_is_wrapped" if token in WRAPPERS else "missing_outer_prefix"
-        seen = f"the model has '{token}.' in {count} names where the file does not"
-        result.causes.append(cause(name, token, seen, "", True))
+        result.causes.append(_said(name, "prefix_of_the_model", {"token": token, "count": count}, True))
 
 
 def _lost(name: str, other: str) -> set[str]:
@@ -239,41 +243,38 @@ def _elsewhere(name: str, other: str) -> set[str]:
     return {part for part, there in places if part != there and part in WRAPPERS}
 
 
-def _prefix(name: str, detail: str, tokens: list[str], counts: Counter[str], total: int) -> CauseFound:
-    seen = ", ".join(f"'{token}.' in {counts[token]} of {total} names" for token in tokens)
-    return cause(name, detail, seen, "", True)
-
-
 def _compare(result: Diagnosis, found: Table, target: Table) -> None:
     """Fill in what remains, why, and the verdict."""
-    left = Leftovers(found, target)
+    diff = of_tables(found, target)
     part = _PART_OF.search(result.file or "")
-    if part and left.missing and left.matched == len(found):
-        seen = f"the file's name says part {int(part[1])} of {int(part[2])}; {left.counts()}"
-        result.causes.append(cause("sharded_model", "one of several files", seen, _PUT_TOGETHER))
-    elif not any(found.cause in ("duplicate_names", "sharded_model") for found in result.causes):
-        result.causes += causes_of(left)
-    surplus = droppable(left)
-    if theirs(result.known) and left.unexpected and left.matched == len(target) and not _same(result.known, target):
+    agree = len(diff.agree or ())
+    outer = any(found.cause == "outer_module_prefix" for found in result.causes) and agree == len(target)
+    if part and diff.missing and agree == len(found):
+        args = {"part": int(part[1]), "parts": int(part[2]), "agree": agree, "all": len(target)}
+        result.causes.append(_said("sharded_model", "sharded_file", args, False))
+    elif not outer and not any(found.cause in ("duplicate_names", "sharded_model") for found in result.causes):
+        causes = causes_of(diff).causes
+        said = [finding.said(finding.cause == "bookkeeping_buffers" and finding.undone) for finding in causes]
+        first = causes and causes[0].cause in _FIRST and not agree > len(target) / 2
+        result.causes = [*said, *result.causes] if first else [*result.causes, *said]
+        for finding in causes:
+            result.renaming |= carried_out(finding, found, target)
+    # what the larger model around this one had besides, or nothing that was learned
+    surplus = [name for name in diff.unexpected if outer or bookkeeping(name)]
+    if theirs(result.known) and diff.unexpected and agree == len(target) and not _same(result.known, target):
         result.causes = [found for found in result.causes if found.cause not in ("extra_head", "bookkeeping_buffers")]
-        named = " / ".join(result.known.family)
-        result.causes.append(cause("different_model", named, f"{result.family}; {left.counts()}",
-                                   " ".join(advice(result.known, result.encoder))))  # fmt: skip
+        what: dict[str, Any] = {"family": " / ".join(result.known.family), "known": result.family}
+        one = _said("different_model", "another_family", what | {"extra": len(diff.unexpected)}, False)
+        result.causes.append(replace(one, remedy=" ".join(advice(result.known, result.encoder)) or one.remedy))
         surplus = []
-    elif any(found.cause == "outer_module_prefix" for found in result.causes) and left.matched == len(target):
-        surplus = left.unexpected  # what the larger model around this one had besides
-        result.causes = [found for found in result.causes if found.cause != "extra_head"]
     if surplus:
         result.steps.append(Step("drop", names=tuple(surplus)))
-        left = Leftovers({name: info for name, info in found.items() if name not in set(surplus)}, target)
-        result.rename = {old: new for old, new in result.rename.items() if new in left.found}
-    result.expected, result.matched = len(target), left.matched
-    result.missing, result.unexpected = left.missing, left.unexpected
-    result.size_mismatch = [
-        {"name": name, "file": list(found[name].shape), "model": list(target[name].shape)}
-        for name in left.size_mismatch
-    ]
-    complete = left.nothing and bool(left.matched) and all(c.repairable_by_renaming for c in result.causes)
+        diff = diff.without(surplus)
+        result.rename = {old: new for old, new in result.rename.items() if new not in set(surplus)}
+    result.expected, result.matched = len(target), agree
+    result.missing, result.unexpected = list(diff.missing), list(diff.unexpected)
+    result.size_mismatch = [{"name": n, "file": list(f), "model": list(m)} for n, (f, m) in diff.sizes.items()]
+    complete = not diff.names and bool(agree) and all(c.repairable_by_renaming for c in result.causes)
     as_it_is = not result.steps and all(old == new for old, new in result.rename.items())
     result.verdict = "not repairable" if not complete else "loads" if as_it_is else "repairable"
     result._target = target
@@ -284,8 +285,8 @@ def _same(known: Recognised, target: Table) -> bool:
     return known.family == recognise(target).family
 
 
+_FIRST = ("different_model", "flat_parameters", "adapter_weights")  # a prefix is the lesser trouble then
 _PART_OF = re.compile(r"-0*(\d{1,5})-of-0*(\d{1,5})\.\w+$")
-_PUT_TOGETHER = "Load all the parts, weights.update(part) for each, and save the one dictionary that this gives."
 
 _UNREADABLE = {"empty": "empty_file", "truncated": "truncated_file", "torchscript": "torchscript",
                "torch-tar": "legacy_format", "torch-legacy": "legacy_format"}  # fmt: skip
@@ -294,6 +295,6 @@ _UNREADABLE = {"empty": "empty_file", "truncated": "truncated_file", "torchscrip
 def _unreadable(source: Any, error: NotACheckpoint | NoWeights) -> Diagnosis:
     name, detail = _UNREADABLE.get(error.format, "not_a_checkpoint"), error.format
     if isinstance(error, NoWeights):
-        name, detail = "not_a_checkpoint", "no weights in it"
-    found = cause(name, detail, error.found, error.do)
+        name, detail = "not_a_checkpoint", say("findings.no_weights.detail")
+    found = CauseFound(name, detail, error.found, error.do or CAUSES[name].remedy)
     return Diagnosis("unreadable", causes=[found], file=_path(source), format=error.format)

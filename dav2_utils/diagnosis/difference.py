@@ -1,299 +1,240 @@
-"""What still differs between two tables when containers and prefixes are dealt with, and why. Standard library only.
+"""What differs between a file and a model: from two tables whole, from an error's text as far as it shows.
 
-Each rule looks at the leftovers and answers with a cause or with nothing; a rule that is not sure says nothing. Where
-every rule is silent, the file belongs to a different model.
+All rules look at a `Difference` and at nothing else, so that a file and the text of its error get the same answer.
+`peel` takes prefixes off it, so that they see what is below. Standard library only.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
-from ..encoders import ENCODERS, infer_encoder
 from ..files.placeholders import extra
 from ..keys import Table
-from .causes import CAUSES, CauseFound
-from .names import bookkeeping
-from .sizes import HEAD_OPTIONS
-from .words import QUANTIZED, QUANTIZED_BESIDE
+from ..wrappers import WRAPPER_CLASSES, WRAPPERS, bare, wrappers_in
+from .causes import Finding, words
+from .message import Message, Pair, Shape
 
-# fmt: off
-_GEOMETRY = re.compile(r"(^|\.)(pos_embed|position_embeddings?|absolute_pos_embed|rel_pos_[hw]|patch_embed\.proj|"
-                       r"patch_embeddings\.projection|relative_position_bias_table)(\.|$)")
-_TRANSFORMERS = re.compile(r"(^|\.)(layer\.\d+\.attention\.(attention\.)?(query|key|value|[qkv]_proj)\.|"
-                           r"layer_scale[12]\.lambda1$|embeddings\.patch_embeddings\.|neck\.fusion_stage\.)")
-# fmt: on
-_DINOV2 = re.compile(r"^(?:[a-z_]+\.){0,2}?((?:cls_token|mask_token|pos_embed|patch_embed|blocks|norm)(?:\..*)?)$")
-_HF_PATCHES = "embeddings.patch_embeddings.projection.weight"
+Names = dict[str, Shape | None]  # with the shape, where it is known
 
 
 @dataclass
-class Leftovers:
-    """Two tables side by side: the file's, its names already mapped, and the model's."""
+class Difference:
+    """What only one side has, and what both have in another shape; empty where the tables agree."""
 
-    found: Table
-    target: Table
-    missing: list[str] = field(init=False)
-    unexpected: list[str] = field(init=False)
-    size_mismatch: list[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.missing = [name for name in self.target if name not in self.found]
-        self.unexpected = [name for name in self.found if name not in self.target]
-        both = [name for name in self.target if name in self.found and not extra(name)]  # those have no shape
-        self.size_mismatch = [name for name in both if self.found[name].shape != self.target[name].shape]
+    missing: Names = field(default_factory=dict)  # only the model has them
+    unexpected: Names = field(default_factory=dict)  # only the file has them
+    sizes: dict[str, Pair] = field(default_factory=dict)  # shape in the file, in the model
+    agree: Mapping[str, Any] | None = None  # what both have in one shape; None where that is not known
+    whole: bool = False  # nothing was cut off: what is not here does not differ
+    begun: bool = True  # the lists are shown from their first name on
+    model_class: str = ""  # as an error's text names it
+    warning: str = ""  # a library announced this and loaded all the same
+    key_errors: tuple[str, ...] = ()  # entries that a program looked for and did not find
 
     @property
-    def matched(self) -> int:
-        """How many names of the target the file has with the same shape."""
-        return len(self.target) - len(self.missing) - len(self.size_mismatch)
+    def names(self) -> list[str]:
+        """Every name that differs, in the order in which torch reports them."""
+        return [*self.missing, *self.unexpected, *self.sizes]
 
     @property
-    def nothing(self) -> bool:
-        return not (self.missing or self.unexpected or self.size_mismatch)
+    def one_list(self) -> bool:
+        """Names of one side are all that is there, and the other side's may just not be shown."""
+        return not self.whole and not self.sizes and bool(self.missing) != bool(self.unexpected)
 
-    def counts(self) -> str:
-        return (
-            f"{self.matched} of {len(self.target)} names agree; {len(self.missing)} missing, "
-            f"{len(self.unexpected)} unexpected, {len(self.size_mismatch)} with another shape"
+    def mapped(self, model: Callable[[str], str], file: Callable[[str], str]) -> Difference:
+        """The same under other names: what then is on both sides agrees, or differs in size."""
+        missing = {model(name): shape for name, shape in self.missing.items()}
+        unexpected = {file(name): shape for name, shape in self.unexpected.items()}
+        if len(missing) < len(self.missing) or len(unexpected) < len(self.unexpected):
+            return self  # two became one
+        both = {name: (unexpected[name], missing[name]) for name in missing if name in unexpected}
+        sizes = {name: (a, b) for name, (a, b) in both.items() if a is not None and b is not None and a != b}
+        agree = self.agree
+        if agree is not None:
+            agree = {**agree, **{name: pair[1] for name, pair in both.items() if name not in sizes}}
+        return replace(
+            self,
+            missing={name: shape for name, shape in missing.items() if name not in both},
+            unexpected={name: shape for name, shape in unexpected.items() if name not in both},
+            sizes=self.sizes | sizes,
+            agree=agree,
+        )
+
+    def without(self, names: Iterable[str]) -> Difference:
+        """The same without `names`, which are accounted for."""
+        gone = set(names)
+        return replace(
+            self,
+            missing={name: shape for name, shape in self.missing.items() if name not in gone},
+            unexpected={name: shape for name, shape in self.unexpected.items() if name not in gone},
+            sizes={name: pair for name, pair in self.sizes.items() if name not in gone},
         )
 
 
-def cause(name: str, detail: str, evidence: str, remedy: str = "", repairable: bool = False) -> CauseFound:
-    """A `CauseFound` with the remedy of `CAUSES`, unless this case has a better one."""
-    return CauseFound(name, detail, evidence, remedy or CAUSES[name].remedy, repairable)
-
-
-def droppable(left: Leftovers) -> list[str]:
-    """Surplus names that are bookkeeping and nothing else."""
-    return [name for name in left.unexpected if bookkeeping(name)]
-
-
-def causes_of(left: Leftovers) -> list[CauseFound]:
-    """Why `left` is not empty, in the order in which a person would notice; at least one cause unless it is empty."""
-    if left.nothing:
-        return []
-    whole = next((found for rule in _WHOLE for found in [rule(left)] if found), None)
-    if whole:
-        return [whole]
-    parts = [found for rule in _PARTS for found in [rule(left)] if found]
-    unexplained = any(not bookkeeping(name) for name in left.missing)
-    return parts if parts and not unexplained else [*parts, _different_model(left)]
-
-
-def causes_without_target(found: Table) -> list[CauseFound]:
-    """What the file's own names and shapes say where there is no model to compare them with: at most one cause."""
-    left = Leftovers(found, {})
-    return [found for rule in _ALONE for found in [rule(left)] if found][:1]
-
-
-def _slices(left: Leftovers) -> CauseFound | None:
-    """A vision transformer whose first tensors contradict each other, as in one process's part of an FSDP model."""
-    for name, info in left.found.items():
-        path, _, last = name.rpartition("cls_token")
-        patches = left.found.get(f"{path}patch_embed.proj.weight") if name.endswith("cls_token") and not last else None
-        if patches and (len(patches.shape) == 1 or (info.shape[2:] and info.shape[2] != patches.shape[0])):
-            seen = f"{name} is {_shape(info.shape)}, {path}patch_embed.proj.weight is {_shape(patches.shape)}"
-            return cause("sharded_model", "one process's slices", f"{seen}: these two never fit each other")
-    return None
-
-
-def _quantized(left: Leftovers) -> CauseFound | None:
-    layers = {name.rpartition(".")[0] for name in left.missing}
-    names = [name for name in left.unexpected if _quantized_name(name, layers)]
-    return cause("quantized", "", f"{len(names)} names like {names[0]}") if names else None
-
-
-def _quantized_name(name: str, layers: set[str]) -> bool:
-    layer, _, last = name.rpartition(".")
-    return last in QUANTIZED or (last in QUANTIZED_BESIDE and layer in layers)
-
-
-def _dinov2(left: Leftovers) -> CauseFound | None:
-    """DINOv2's own names, which Depth Anything has under `pretrained.`"""
-    own = {f"pretrained.{match[1]}": info for name, info in left.found.items() if (match := _DINOV2.search(name))}
-    encoder = infer_encoder(own)
-    if encoder is None or len(own) < 0.9 * len(left.found):
-        return None
-    return cause(
-        "backbone_only",
-        f"DINOv2, {encoder}",
-        f"{len(own)} of {len(left.found)} names are those of DINOv2, the encoder of Depth Anything V2; no depth head",
-        "To predict depth, take the file of the whole model: renaming makes no depth head. To train, load this one "
-        "into model.pretrained.",
+def of_tables(file: Table, model: Table) -> Difference:
+    """The difference of two whole tables."""
+    agree, sizes = {}, {}
+    for name in file.keys() & model.keys() if len(file) < len(model) else model.keys() & file.keys():
+        if file[name].shape == model[name].shape or extra(name):  # entries that are no tensors have no shape
+            agree[name] = model[name].shape
+        else:
+            sizes[name] = (file[name].shape, model[name].shape)
+    return Difference(
+        {name: info.shape for name, info in model.items() if name not in file},
+        {name: info.shape for name, info in file.items() if name not in model},
+        {name: sizes[name] for name in model if name in sizes},
+        agree,
+        True,
     )
 
 
-def _flat_parameters(left: Leftovers) -> CauseFound | None:
-    flat = [name for name in left.unexpected if "flat_param" in name.rpartition(".")[2]]
-    return cause("flat_parameters", "FSDP shards", f"{len(flat)} names like {flat[0]}") if flat else None
-
-
-def _wrong_encoder(left: Leftovers) -> CauseFound | None:
-    file, model = infer_encoder(left.found), infer_encoder(left.target)
-    if not file or not model or file == model:
-        return None
-    a, b = ENCODERS[file], ENCODERS[model]
-    return cause(
-        "wrong_encoder",
-        f"this is a {file} file, your model is {model}",
-        f"{a.width} channels and {a.depth} blocks in the file, {b.width} and {b.depth} in the model "
-        f"({left.counts().partition('; ')[2]})",
-        f'Build the model with encoder="{file}", or take a {model} file. No renaming can change a size.',
+def of_message(message: Message) -> Difference:
+    """As much of the difference as the text of an error shows."""
+    looked_for = [name for name in message.key_errors if "." in name]
+    trimmed = not message.unexpected and not message.size_mismatch and _shortened(message.missing)
+    return Difference(
+        dict.fromkeys([*message.missing, *looked_for]),
+        dict.fromkeys(message.unexpected),
+        message.size_mismatch,
+        whole=message.complete and not trimmed,
+        model_class=message.model_class,
+        warning=message.warning,
+        key_errors=tuple(name for name in message.key_errors if "." not in name),
     )
 
 
-def _transformers(left: Leftovers) -> CauseFound | None:
-    names = [name for name in left.unexpected if _TRANSFORMERS.search(name)]
-    if not names or any(_TRANSFORMERS.search(name) for name in left.target):
-        return None
-    return cause(
-        "other_naming",
-        "transformers",
-        f"{len(names)} names like {names[0]}; query, key and value are separate tensors there and one tensor "
-        f"(attn.qkv) here",
-        "This needs a conversion, not a renaming: load it with transformers, or take the file of the official "
-        "repository.",
-    )
+def _shortened(names: list[str]) -> bool:
+    """Whether these are a few names from all over a network, of which people have left out the rest."""
+    places = {family(".".join(bare(name).split(".")[:2])) for name in names}
+    return 3 < len(names) < _A_NETWORK and len(places) > 3 and any(".0." in name for name in names)
 
 
-def _adapter(left: Leftovers) -> CauseFound | None:
-    names = [name for name in left.unexpected if re.search(r"\.lora_(A|B|magnitude_vector|embedding_)", name)]
-    return cause("adapter_weights", "LoRA", f"{len(names)} names like {names[0]}") if names else None
+_A_NETWORK = 40  # names, as even small ones have more
 
 
-def _several_sets(left: Leftovers) -> CauseFound | None:
-    """The target's names, complete, under two or more attributes: raw and EMA, student and teacher."""
-    paths = _paths_in_front(left.unexpected, left.target)
-    sets = [path for path, count in paths.items() if count == len(left.target)]
-    if len(sets) + (not left.missing) < 2:
-        return None
-    listed = " and ".join(map(repr, sets)) + ("" if left.missing else " beside the plain names")
-    seen = f"the model's {len(left.target)} names are there more than once: {listed}"
-    take = " or ".join(f"`--select {path}`" for path in sets)
-    return cause("ema_copy", ", ".join(sets), seen, f"{take} takes one of them; the averaged one (ema, teacher) is "
-                 "usually the one to use.")  # fmt: skip
+def bookkeeping(name: str) -> bool:
+    """Whether an entry counts, indexes or measures, and holds nothing learned."""
+    return name.rpartition(".")[2] in words("bookkeeping")
 
 
-def _backbone_only(left: Leftovers) -> CauseFound | None:
-    """The encoder of Depth Anything without its head, under the model's names or under DINOv2's own."""
-    if infer_encoder(left.target) is None or any(".depth_head." in f".{name}" for name in left.found):
-        return None
-    encoder = [name for name in left.target if "pretrained." in name]
-    there = [name for name in encoder if name in left.found or name.replace("pretrained.", "", 1) in left.found]
-    if len(there) <= len(encoder) / 2:
-        return None
-    head = len(left.target) - len(encoder)
-    own = "" if any(name in left.found for name in there) else " under DINOv2's own names, without 'pretrained.'"
-    return cause(
-        "backbone_only",
-        "the encoder without the depth head",
-        f"{len(there)} of the encoder's {len(encoder)} tensors are there{own}, none of the head's {head}",
-    )
+def is_mask(name: str, diff: Difference) -> bool:
+    """GPT-2's attn.bias, a triangle of ones, where attn.masked_bias is beside it or its shape shows it."""
+    path, _, last = name.rpartition(".")
+    if last != "bias" or not path.endswith("attn"):
+        return False
+    shape = diff.unexpected.get(name) or diff.missing.get(name)
+    square = shape is not None and len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3]
+    beside = {f"{path}.masked_bias", f"{path}.mask"} & {*diff.unexpected, *diff.missing}
+    return square or bool(beside)
 
 
-def _inner_part(left: Leftovers) -> CauseFound | None:
-    """Every name of the file is in the model under one more path, and the model has more besides."""
-    if not left.found or len(left.unexpected) < len(left.found):
-        return None
-    paths = _paths_in_front(left.target, left.found)
-    path, count = paths.most_common(1)[0] if paths else ("", 0)
-    if count < len(left.found):
-        return None
-    return cause(
-        "missing_outer_prefix",
-        path,
-        f"all {count} names are in the model under '{path}.'; the other {len(left.target) - count} of the model are "
-        f"not in the file",
-        f"Load it into that part of the model (model.{path}.load_state_dict). The rest of the model is not in this "
-        f"file and cannot be had by renaming.",
-    )
+def tops(names: Iterable[str]) -> set[str]:
+    """The first components of names."""
+    return {name.partition(".")[0] for name in names}
 
 
-def _paths_in_front(longer: Iterable[str], shorter: Collection[str]) -> Counter[str]:
-    counts: Counter[str] = Counter()
+_NUMBER = re.compile(r"\d+")
+NUMBERED = re.compile(r"(?<![^.])(\d{1,4})(?=\.)")  # a component that is a number, and not the last
+
+
+def family(name: str) -> str:
+    """`name` with # for each number in it."""
+    return _NUMBER.sub("#", name)
+
+
+# Prefixes -----------------------------------------------------------------------------------------------------------
+
+
+def peel(diff: Difference) -> tuple[list[Finding], Difference]:
+    """The wrappers and the outer path that make names differ, and what differs below them."""
+    found = []
+    for step in (_wrappers, _outer):
+        finding, diff = step(diff)
+        found += [finding] if finding else []
+    return found, diff
+
+
+def _wrappers(diff: Difference) -> tuple[Finding | None, Difference]:
+    """A wrapper's component on one side, or another one on each."""
+    in_model, in_file = wrappers_in([*diff.missing, *diff.sizes]), wrappers_in(diff.unexpected)
+    if not (in_model or in_file):
+        return None, diff
+    below = diff.mapped(bare, bare)
+    below.sizes = {bare(name): pair for name, pair in below.sizes.items()}
+    # of a whole text with one list: whatever else both have, they call it the same; but the model's class may tell
+    front = all(name.partition(".")[0] in WRAPPERS for name in diff.unexpected) and diff.agree is None
+    fits = diff.whole and not (diff.missing and (diff.unexpected or diff.sizes))
+    if diff.unexpected and front and diff.model_class and diff.model_class not in WRAPPER_CLASSES:
+        fits = False
+    if in_model == in_file or fits or below is diff:
+        return None, below
+    file = [name for name in diff.unexpected if bare(name) != name]
+    model = [name for name in diff.missing if bare(name) != name]
+    if 2 * len(file) > len(diff.unexpected) and (diff.missing or diff.model_class not in WRAPPER_CLASSES):
+        around = " > ".join(f"{WRAPPERS[token]} ({token}.)" for token in in_file)
+        args = {"around": around, "count": len(file), "all": len(diff.unexpected), "name": file[0]}
+        twins = {bare(name) for name in file} & {bare(name) for name in diff.missing}
+        accounts = {*file, *(name for name in diff.missing if bare(name) in twins)}
+        return Finding("wrapper_prefix", "wrapper_prefix", accounts, args, undone="fsdp" not in around), below
+    if 2 * len(model) > len(diff.missing) and not file:
+        return _wrapped_model(diff, model, in_model[0]), below
+    return None, below
+
+
+def _wrapped_model(diff: Difference, names: list[str], token: str) -> Finding:
+    args = {"token": token, "around": WRAPPERS[token], "count": len(names), "all": len(diff.missing), "name": names[0]}
+    gather = "fsdp" in token or "FullySharded" in diff.model_class
+    outside = all(name.startswith(token + ".") for name in names)
+    cause, text = ("model_is_wrapped",) * 2 if outside else ("wrapper_prefix", "wrapper_of_the_model")
+    return Finding(cause, text, {*names, *diff.unexpected}, args, undone=not gather)
+
+
+def _outer(diff: Difference) -> tuple[Finding | None, Difference]:
+    """One list is the other under a leading path; what is beside that path is of the larger model."""
+    missing, unexpected = list(diff.missing), list(diff.unexpected)
+    if not (missing and unexpected):
+        return None, diff
+    for cause, longer, shorter in (
+        ("outer_module_prefix", unexpected, missing), ("missing_outer_prefix", missing, unexpected)):  # fmt: skip
+        path = _leading_path(longer, shorter, diff.whole)
+        if not path:
+            continue
+        under = [name for name in longer if name.startswith(path)]
+        beside = [name for name in longer if not name.startswith(path)]
+        cut = diff.without(beside)
+        off, keep = partial(_without, path), partial(_without, "")
+        below = cut.mapped(off, keep) if cause == "missing_outer_prefix" else cut.mapped(keep, off)
+        args = {"path": path[:-1], "count": len(under), "all": len(longer), "name": under[0], "rest": len(beside)}
+        text = cause + (".more" if beside else ".all")
+        return Finding(cause, text.replace(".", "_"), longer, args, undone=not beside), below
+    return None, diff
+
+
+def _without(path: str, name: str) -> str:
+    return name.removeprefix(path)
+
+
+def _leading_path(longer: list[str], shorter: list[str], whole: bool) -> str:
+    """The path (with its dot) under which `longer` holds what `shorter` holds at the top; empty if there is none."""
+    exact, alike, heads = set(shorter), {family(name) for name in shorter}, tops(shorter)
+    votes: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
     for name in longer:
         parts = name.split(".", 5)
-        for depth in range(1, len(parts)):
-            if ".".join(parts[depth:]) in shorter:
-                counts[".".join(parts[:depth])] += 1
-    return counts
-
-
-def _bookkeeping(left: Leftovers) -> CauseFound | None:
-    surplus = droppable(left)
-    absent = [name for name in left.missing if bookkeeping(name)]
-    if not surplus and not absent:
-        return None
-    sides = [f"{len(surplus)} surplus like {surplus[0]}" if surplus else "", f"{len(absent)} absent" if absent else ""]
-    kinds = sorted({name.rpartition(".")[2] for name in surplus + absent})
-    return cause("bookkeeping_buffers", ", ".join(kinds), ", ".join(filter(None, sides)), "", not absent)
-
-
-def _input_geometry(left: Leftovers) -> CauseFound | None:
-    names = [name for name in left.size_mismatch if _GEOMETRY.search(name)]
-    if not names or len(names) < len(left.size_mismatch):
-        return None
-    name = names[0]
-    shapes = f"{name} is {_shape(left.found[name].shape)} in the file, {_shape(left.target[name].shape)} in the model"
-    return cause("input_geometry", ", ".join(names[:3]), f"{shapes}; nothing else differs in size")
-
-
-def _head_options(left: Leftovers) -> CauseFound | None:
-    """Depth Anything's encoder agrees, its head was built with other options."""
-    names = left.size_mismatch
-    if not names or not infer_encoder(left.target) or not all(".depth_head." in f".{name}" for name in names):
-        return None
-    name = next((name for name in names if "layer1_rn" in name), names[0])
-    return cause(
-        "different_model",
-        "the head's options (features, out_channels)",
-        f"the encoder agrees; {len(names)} tensors of the head do not: {name} is {_shape(left.found[name].shape)} in "
-        f"the file, {_shape(left.target[name].shape)} in the model",
-        HEAD_OPTIONS,
-    )
-
-
-def _surplus_family(left: Leftovers) -> CauseFound | None:
-    """The model is complete, and there is something on top."""
-    extra = [name for name in left.unexpected if not bookkeeping(name)]
-    if not extra or left.missing or left.size_mismatch:
-        return None
-    tops = Counter(name.partition(".")[0] for name in extra)
-    listed = ", ".join(f"{top} ({count})" for top, count in tops.most_common(4))
-    return cause(
-        "extra_head", listed, f"all {left.matched} names of the model are there, and {len(extra)} more: {listed}"
-    )
-
-
-def _different_model(left: Leftovers) -> CauseFound:
-    lacking, whole = (Counter(name.partition(".")[0] for name in names) for names in (left.missing, left.target))
-    gone = [top for top, count in lacking.items() if count == whole[top]]
-    detail = f"nothing of {', '.join(gone[:3])} is in the file" if gone and left.matched else ""
-    return cause("different_model", detail, left.counts())
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "a single number"
-
-
-Rule = Callable[[Leftovers], CauseFound | None]
-#: One of these explains everything that is left.
-_WHOLE: tuple[Rule, ...] = (
-    _flat_parameters, _slices, _wrong_encoder, _transformers, _adapter, _quantized, _several_sets, _backbone_only,
-    _inner_part,
-)  # fmt: skip
-#: These need no model to compare with.
-_ALONE: tuple[Rule, ...] = (_flat_parameters, _slices, _transformers, _adapter, _dinov2)
-#: Each of these explains its own part.
-_PARTS: tuple[Rule, ...] = (_input_geometry, _head_options, _surplus_family, _bookkeeping)
-
-
-def transformers_encoder(table: Table) -> str | None:
-    """Which encoder a Depth Anything file with transformers' names has; None for anything else."""
-    if not any(name.startswith("neck.") or ".neck." in name for name in table):
-        return None
-    widths = [info.shape[0] for name, info in table.items() if name.endswith(_HF_PATCHES) and info.shape]
-    return next((e.name for e in ENCODERS.values() if widths and e.width == widths[0]), None)
+        for k in range(1, min(len(parts) - 1, 4) + 1 if parts[0] not in heads else 1):
+            path, rest = ".".join(parts[:k]) + ".", ".".join(parts[k:])
+            vote = 4 if rest in exact else 2 if family(rest) in alike else parts[k] in heads
+            if vote and not parts[k - 1].isdigit() and not parts[k].isdigit():
+                votes[path] += vote
+                hits[path] += rest in exact
+    best = max(votes, key=lambda path: votes[path], default="")
+    under = [name for name in longer if name.startswith(best)]
+    if whole and 2 * hits[best] < len(shorter):
+        return ""
+    all_heads = heads <= tops(name[len(best) :] for name in under)
+    return best if votes[best] and 3 * len(under) >= len(longer) and (all_heads or votes[best] >= len(under)) else ""

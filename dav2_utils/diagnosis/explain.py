@@ -2,43 +2,27 @@
 
     print(explain(text))
 
-First the names and shapes in the text are compared (`contents`, `relations`, `sizes`); where there are none, the words
-of the library that raised the error decide (`signs`). Standard library only.
+The names and shapes in the text go through the rules that files go through (`rules`); where there are none, or where
+the last error in the text is about something else, the words of the library that raised it decide (`signs`). Standard
+library only.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from textwrap import fill
 from typing import Any
 
-from ..texts import printable
-from .causes import CAUSES, CauseFound
+from ..texts import find, printable, say
+from .causes import CAUSES, CauseFound, Finding, words
+from .difference import of_message
 from .message import Message, parse
-from .names import RELATIONS, Lists, Reading
-from .parts import AFTER, BEFORE
 from .report import markup, target_line
+from .rules import Found, causes_of
 from .signs import find_sign
-from .sizes import by_sizes
 
-RULES = (*BEFORE, *RELATIONS, by_sizes, *AFTER)
-NOT_KNOWN = (
-    "This text does not show a cause that is known here. Paste the last lines of the traceback and the lists of "
-    "missing and unexpected names, or look at the file itself: dav2 inspect FILE, dav2 diagnose FILE."
-)
-#: What tells two readings apart; for every other pair, looking at the file does.
-_APART = {
-    frozenset({"wrapper_prefix", "training_container"}): "what the file's own names are: dav2 inspect FILE prints its "
-    "containers and wrappers, print(list(torch.load(FILE, weights_only=True))[:5]) its first names",
-    frozenset({"empty_file", "truncated_file"}): "the file's size: 0 bytes or more (ls -l FILE)",
-    frozenset({"legacy_format", "not_a_checkpoint"}): "which program wrote the file, and when",
-    frozenset(
-        {"not_a_checkpoint", "truncated_file"}
-    ): "the first bytes (head -c 100 FILE) and the size beside the original's",
-}
 _LINK = re.compile(r"^more: (https://\S+)$")  # a cause's reference
-_LOOK = "the file itself: dav2 inspect FILE says what it is without running anything in it"
 
 
 @dataclass
@@ -47,11 +31,15 @@ class Explanation:
 
     causes: list[CauseFound] = field(default_factory=list)
     message: Message = field(default_factory=Message, repr=False)
+    either: bool = False  # the last cause is another reading of the text, and not one more cause
 
     @property
     def apart(self) -> str:
         """With two readings, what would tell them apart; otherwise empty."""
-        return _APART.get(frozenset(found.cause for found in self.causes), _LOOK) if len(self.causes) > 1 else ""
+        if not self.either:
+            return ""
+        pair = "+".join(sorted(found.cause for found in self.causes[-2:]))
+        return find(f"explain.apart.{pair}") or say("explain.apart.else")
 
     @property
     def names_differ(self) -> bool:
@@ -59,35 +47,41 @@ class Explanation:
         return any(CAUSES[found.cause].repairable and not found.repairable_by_renaming for found in self.causes)
 
     def to_dict(self) -> dict[str, Any]:
-        causes = [found.to_dict() | {"code": CAUSES[found.cause].code} for found in self.causes]
+        causes = [found.to_dict() | {"code": found.code} for found in self.causes]
         return {"causes": causes} | ({"apart": self.apart} if self.apart else {})
 
     def __str__(self) -> str:
         if not self.causes:
-            return f"{NOT_KNOWN} {target_line(None)}"
-        lines = [] if len(self.causes) == 1 else ["The text allows two readings, the likelier one first."]
+            return f"{self._nothing()} {target_line(None)}"
+        lines = [say("explain.two_readings" if self.either else "explain.together")] if len(self.causes) > 1 else []
         for number, found in enumerate(self.causes, 1):
             lines += ["", f"{number}. " * (len(self.causes) > 1) + f"{found.title} ({found.cause})", *_rows(found)]
         if self.apart:
-            lines += ["", f"To tell them apart: {self.apart}."]
+            lines += ["", say("explain.tell_apart", what=self.apart)]
         if self.names_differ:
             lines += ["", target_line(None)]
         return "\n".join(lines).strip()
 
     __repr__ = __str__  # what a notebook keeps as text
 
+    def _nothing(self) -> str:
+        return say("explain.counts" if _COUNTS.search(self.message.squeezed) else "explain.nothing")
+
     def _repr_html_(self) -> str:
         if not self.causes:
-            return f"<div><p>? {markup(NOT_KNOWN)} {markup(target_line(None))}</p></div>"
+            return f"<div><p>? {markup(self._nothing())} {markup(target_line(None))}</p></div>"
         items = "".join(
             f"<li><b>{markup(found.title)}</b> <code>{found.cause}</code><br>"
             + "<br>".join(_LINK.sub(r'more: <a href="\1">\1</a>', markup(" ".join(r.split()))) for r in _rows(found))
             + "</li>"
             for found in self.causes
         )
-        apart = f"<p>To tell them apart: {markup(self.apart)}.</p>" if self.apart else ""
+        apart = f"<p>{markup(say('explain.tell_apart', what=self.apart))}</p>" if self.apart else ""
         apart += f"<p>{markup(target_line(None))}</p>" if self.names_differ else ""
-        return f'<div role="note" aria-label="Why the weights did not load"><ol>{items}</ol>{apart}</div>'
+        return f'<div role="note" aria-label="{markup(say("explain.label"))}"><ol>{items}</ol>{apart}</div>'
+
+
+_COUNTS = re.compile(r"(?:missing|unexpected)_?keys?(?:\(s\))?[:=]\d", re.IGNORECASE)
 
 
 def explain(text: str) -> Explanation:
@@ -98,35 +92,53 @@ def explain(text: str) -> Explanation:
     `repairable_by_renaming` is True only where the text itself shows it. Time grows with the length and no faster.
     """
     message = parse(text)
-    return Explanation([_found(reading) for reading in _readings(message)], message)
+    if message.last and (signs := find_sign(message.last)):
+        return Explanation([found.said() for found in signs], message, len(signs) > 1)
+    found = _by_names(message) if message.has_names or message.key_errors else Found()
+    if not found.causes:
+        signs = find_sign(message.squeezed)
+        return Explanation([finding.said() for finding in signs], message, len(signs) > 1)
+    causes = [finding.said(found.undone) for finding in found.causes]
+    return Explanation(causes + ([found.other.said()] if found.other else []), message, found.other is not None)
 
 
-def _readings(message: Message) -> list[Reading]:
-    """The readings of a parsed message, most likely first."""
-    lists = Lists(message)
-    if lists.every or lists.key_errors:
-        for rule in RULES:
-            if found := rule(lists):
-                return found if isinstance(found, list) else [found]
-    sign = find_sign(message.squeezed)
-    if not sign:
+def _by_names(message: Message) -> Found:
+    """The causes in the lists of a message; where a heading was cut off, by the side that explains more."""
+    if not message.has_names and not any("." in name for name in message.key_errors):
+        return Found(_no_entry(message))
+    if not message.headless:
+        return causes_of(of_message(message))
+    begun = {"begun": False}
+    as_missing = replace(message, missing=[*message.headless, *message.missing])
+    readings = [causes_of(replace(of_message(as_missing), **begun))]  # type: ignore[arg-type]
+    if not message.unexpected:  # torch says first what is missing
+        as_unexpected = replace(message, unexpected=message.headless)
+        readings.append(causes_of(replace(of_message(as_unexpected), **begun)))  # type: ignore[arg-type]
+        readings[1].worth += 0.1  # its last list is that, unless nothing is unexpected
+    best, *rest = sorted(readings, key=lambda found: -found.worth)
+    other = next((f for found in rest for f in found.causes[:1] if f.cause != best.causes[0].cause), None)
+    return replace(best, other=best.other or (other if len(best.causes) == 1 else None), undone=False)
+
+
+def _no_entry(message: Message) -> list[Finding]:
+    """A program asked a loaded file for an entry by a name that containers have."""
+    asked = [name for name in message.key_errors if _ENTRY.search(name) or name in words("container")]
+    lower = message.squeezed.lower()
+    if not asked or ("traceback" in lower and not any(word in lower for word in ("load", "ckpt", "checkpoint"))):
         return []
-    first = Reading(sign.cause, sign.detail, sign.evidence, remedy=sign.remedy)
-    return [first, Reading(sign.other, "", sign.evidence)] if sign.other else [first]
+    return [Finding("no_such_entry", "no_such_entry", (), {"name": asked[-1]})]
 
 
-def _found(reading: Reading) -> CauseFound:
-    remedy = reading.remedy or CAUSES[reading.cause].remedy
-    return CauseFound(reading.cause, reading.detail, reading.evidence, remedy, reading.repairable)
+_ENTRY = re.compile(r"(?:state|epoch|optimizer|pytorch-lightning_version|state_?dict(?:_\w{1,40})?)$")
 
 
 def _rows(found: CauseFound) -> list[str]:
     """The lines below a cause's title."""
     cause = CAUSES[found.cause]
-    renaming = "yes" if found.repairable_by_renaming else "not shown by this text" if cause.repairable else "no"
-    rows = [("what", found.detail), ("seen", found.evidence), ("why", cause.explanation), ("do", found.remedy),
-            ("run", cause.code), ("renaming alone repairs it", renaming), ("more", cause.reference)]  # fmt: skip
-    lines = [f"{label}: {value}" for label, value in rows if value]
+    renaming = "yes" if found.repairable_by_renaming else "not_shown" if cause.repairable else "no"
+    rows = {"what": found.detail, "seen": found.evidence, "why": cause.explanation, "do": found.remedy,
+            "run": found.code, "renaming": say(f"explain.renaming.{renaming}"), "more": cause.reference}  # fmt: skip
+    lines = [say(f"explain.rows.{label}", value=value) for label, value in rows.items() if value]
     return [
         fill(printable(line, None), 100, initial_indent="   ", subsequent_indent="      ",
              break_long_words=not line.startswith("more:"), break_on_hyphens=not line.startswith("more:"))

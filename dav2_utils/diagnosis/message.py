@@ -8,10 +8,12 @@ left. All of it takes time proportional to the length of the text. Standard libr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from .causes import words
+
 Shape = tuple[int, ...]
+Pair = tuple[Shape, Shape]  # in the file, in the model
 
 _COLOUR = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b?\[[0-9;]{0,12}m|\x1b\[[0-9;?]*[A-Za-z]")
 # what a log, a quotation or a terminal puts in front of every line
@@ -21,29 +23,36 @@ _LINE_PREFIX = re.compile(
     r"|\[\d\d:\d\d:\d\d\]|\[?(?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\]?(?::|[ \t]*-)?(?=[ \t])))+",
     re.MULTILINE,
 )
-_BOXES = str.maketrans(
-    dict.fromkeys("│┃╭╮╰╯─━\u200b\u200c\u200d\ufeff\u00ad", " ") | dict(zip("“”„‘’", '"""\'\'', strict=True))
+_TWINS = str.maketrans(
+    dict.fromkeys("│┃╭╮╰╯─━\u200b\u200c\u200d\ufeff\u00ad", " ")
+    | dict(zip("“”„‘’。；，、：（）［］", '"""\'\';;,,:()[]', strict=True))
+    | {"…": "..."}
 )
 _ENTITIES = (("&quot;", '"'), ("&#34;", '"'), ("&#39;", "'"), ("&#x27;", "'"), ("&lt;", "<"), ("&gt;", ">"))
 
-# on the squeezed text, that is, without any white space
+# on the squeezed text, that is, without any white space; a list in a line of code has no value behind its "="
 _HEAD = re.compile(
-    r"(?P<missing>missing_?keys?(?:\(s\))?(?:in(?:source)?(?:state_?dict|checkpoint|file))?[:=]"
-    r"|modelparametersorbuffersarenotfoundinthecheckpoint:|andarenewlyinitialized(?:[^:\[]{0,80})?:)"
-    r"|(?P<unexpected>unexpected_?keys?(?:\(s\))?(?:in(?:source)?(?:state_?dict|checkpoint|file))?[:=]"
-    r"|werenotusedwheninitializing\w{1,80}:|keysthatarenotusedbythemodel:)",
+    r"(?P<missing>missing_?keys?(?:\(s\))?(?:in(?:source)?(?:state_?dict|checkpoint|file)|whenloading\w{0,30})?"
+    r"(?::|=(?=[\[({]*[\"'\])}]))"
+    r"|modelparametersorbuffersarenotfoundinthecheckpoint:|(?P<new>andarenewlyinitialized)(?:[^:\[]{0,80})?:)"
+    r"|(?P<unexpected>unexpected_?keys?(?:\(s\))?(?:in(?:source)?(?:state_?dict|checkpoint|file)|whenloading\w{0,30})?"
+    r"(?::|=(?=[\[({]*[\"'\])}]))"
+    r"|(?P<unused>werenotusedwheninitializing)\w{1,80}:|keysthatarenotusedbythemodel:)",
     re.IGNORECASE,
 )
 _LIST_END = re.compile(r"sizemismatchfor|Whilecopyingtheparameter|Traceback\(most|Duringhandlingof|Theaboveexception")
 _QUOTED = re.compile(r"""["']([^"',{}\[\]<>]{1,400})["'](?=[,.\])}"';]|$)""")
 _PLAIN_NAME = re.compile(r"^(?=[\w\-]{0,100}[._])[A-Za-z_][\w.\-]*$")
 _ONE_UNEXPECTED = re.compile(r"""unexpectedkey["']([^"']{1,400})["']in""", re.IGNORECASE)
-_KEY_ERROR = re.compile(r"""KeyError:["']?(?:["'])([^"']{1,400})["']""")
+_KEY_ERROR = re.compile(r"""KeyError:["']?(?:["'])([^"']{1,400})["']?""")
 _SIZE = re.compile(
     r"sizemismatchfor(?P<name>[^:\s\"']{1,400}):|(?P<copying>Whilecopyingtheparameternamed)[\"']?(?P<old>[^\"',]{1,400})"
+    r"|Tryingtosetatensorofshape(?P<set>)|(?P<hub>):foundshape"
 )
 _SHAPE = re.compile(r"[\[(](\d+(?:,\d+)*,?)?[\])]")
+_SET_NAME = re.compile(r"[\])]\)?in[\"']([^\"']{1,400})[\"']")
 _CLASS = re.compile(r"Error\(s\)inloadingstate_dictfor([\w.]{1,120}):")
+_ERRORS = ("Error:", "Exception:", "EOFError", "Error(s)inloading", 'Error("', "Error('")
 
 
 @dataclass
@@ -52,94 +61,172 @@ class Message:
 
     missing: list[str] = field(default_factory=list)  # the model has them, the file does not
     unexpected: list[str] = field(default_factory=list)  # the file has them, the model does not
-    size_mismatch: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)  # name: shape in file, shape in model
+    size_mismatch: dict[str, Pair] = field(default_factory=dict)  # name: shape in file, shape in model
     model_class: str = ""  # as torch names it: "Error(s) in loading state_dict for ..."
     key_errors: list[str] = field(default_factory=list)  # names that a program looked for and did not find
     complete: bool = False  # nothing shows that the text was cut: every list has its beginning and its end
+    headless: list[str] = field(default_factory=list)  # names before any heading: the text begins within a list
+    warning: str = ""  # a library announced the lists as it loaded, and raised nothing
+    last: str = ""  # the last error in the text, without white space, where it is another one than that of the lists
     squeezed: str = ""  # the whole text without colours, line prefixes and white space
 
     @property
     def has_names(self) -> bool:
-        return bool(self.missing or self.unexpected or self.size_mismatch)
+        return bool(self.missing or self.unexpected or self.size_mismatch or self.headless)
 
 
 def parse(text: str) -> Message:
     """Read an error text: whole or partial, wrapped, coloured, quoted or out of a log.
 
     A name that is cut off at the end of the text is left out. Understood are the messages of torch 0.3 to 2.x, of
-    mmcv, fvcore and transformers, and the `_IncompatibleKeys` that `strict=False` returns.
+    mmcv, fvcore and transformers, and the `_IncompatibleKeys` that `strict=False` returns. Lists that were printed
+    before the last failed load speak only where that says nothing.
     """
     squeezed = squeeze(text)
-    body = _last_model(squeezed)
-    message = Message(squeezed=squeezed)
+    start = _last_model(squeezed)
+    message = _read(squeezed[start:])
+    if start and not message.has_names:
+        start, message = 0, _read(squeezed)
+    message.squeezed = squeezed
+    end = max(squeezed.rfind(word) for word in _ERRORS)
+    if end >= 0 and not _about_names(squeezed, end):
+        message.last = squeezed[max(0, end - 40) :]
+    return message
+
+
+def _read(body: str) -> Message:
+    message = Message()
     classes = _CLASS.findall(body)
     message.model_class = classes[-1].rpartition(".")[2] if classes else ""
-    message.missing, message.unexpected, ended = _lists(body)
+    heads = list(_HEAD.finditer(body))
+    message.missing, message.unexpected, ended = _lists(body, heads)
+    message.warning = next((kind for head in heads for kind in ("new", "unused") if head[kind]), "")
     message.size_mismatch, sizes_ended = _sizes(body)
     message.unexpected = list(dict.fromkeys([*message.unexpected, *_ONE_UNEXPECTED.findall(body)]))
     message.key_errors = [
         name for name in _KEY_ERROR.findall(body) if not name.startswith(("unexpectedkey", "missing"))
     ]
+    if not classes:
+        message.headless = _headless(body, heads[0].start() if heads else len(body))
     from_the_top = bool(classes) or bool(message.missing and message.unexpected)
-    message.complete = from_the_top and message.has_names and ended and sizes_ended
+    names = bool(message.missing or message.unexpected or message.size_mismatch)
+    message.complete = from_the_top and names and ended and sizes_ended and not message.headless
     return message
 
 
 def squeeze(text: str) -> str:
-    """`text` without colours, log and quotation prefixes, boxes and white space, with straight quotes."""
+    """`text` without colours, log and quotation prefixes, boxes and white space, with straight quotes and full stops
+    of one kind."""
     text = _COLOUR.sub("", text.replace("\r", "\n"))
     if '\\"' in text or "\\n\\t" in text:  # out of a JSON log, or the repr of an exception
         text = text.replace('\\"', '"').replace("\\n", "\n").replace("\\t", "\t")
     for entity, character in _ENTITIES:
         text = text.replace(entity, character)
-    return "".join(_LINE_PREFIX.sub("", text.translate(_BOXES)).split())
+    return "".join(_LINE_PREFIX.sub("", text.translate(_TWINS)).split())
 
 
-def _last_model(squeezed: str) -> str:
-    """The part about the last model, where a log holds the errors of several."""
+def _last_model(squeezed: str) -> int:
+    """Where the error of the last failed load begins; of several about one class, as processes say it, the first."""
     headers = list(_CLASS.finditer(squeezed))
-    last = [header.start() for header in headers if header[1] == headers[-1][1]]
-    return squeezed[last[0] :] if len({header[1] for header in headers}) > 1 else squeezed
+    return next((header.start() for header in headers if header[1] == headers[-1][1]), 0)
 
 
-def _lists(body: str) -> tuple[list[str], list[str], bool]:
+def _about_names(squeezed: str, start: int) -> bool:
+    """Whether the error that begins at `start` has names or sizes in it."""
+    return bool(_HEAD.search(squeezed, start) or _SIZE.search(squeezed, start) or _KEY_NAME.match(squeezed, start))
+
+
+_KEY_NAME = re.compile(r"Error:[\"']{1,2}(?:unexpectedkey|missingkeys?|[\w\-]{1,80}\.)")
+
+
+def _lists(body: str, heads: list[re.Match[str]]) -> tuple[list[str], list[str], bool]:
     """Missing names, unexpected names, and whether every list comes to its end."""
     found: dict[str, dict[str, None]] = {"missing": {}, "unexpected": {}}
-    ended = True
-    heads = list(_HEAD.finditer(body))
+    whole = True
     for head, following in zip(heads, [*heads[1:], None], strict=False):
         stop = following.start() if following else len(body)
         if end := _LIST_END.search(body, head.end(), stop):
             stop = end.start()
-        segment = body[head.end() : stop]
-        found[head.lastgroup or "missing"].update(dict.fromkeys(_names(segment)))
-        ended = ended and segment.endswith((".", "]", ")", "}", "`"))
-    return list(found["missing"]), list(found["unexpected"]), ended
+        names, ended = _names(body[head.end() : stop])
+        found["missing" if head["missing"] else "unexpected"].update(dict.fromkeys(names))
+        whole = whole and ended
+    return list(found["missing"]), list(found["unexpected"]), whole
 
 
-def _names(segment: str) -> Iterator[str]:
-    """The names in one list: quoted as torch does, or bare between commas as mmcv does."""
-    quoted = _QUOTED.findall(segment)
-    if quoted:
-        yield from (name for name in quoted if not name.endswith(".py") and "\\" not in name)
-    else:
-        yield from (name for name in segment.split(",") if len(name) < 400 and _PLAIN_NAME.match(name))
+def _names(segment: str) -> tuple[list[str], bool]:
+    """The names in one list, quoted as torch does or bare between commas as mmcv does, and whether it comes to an end.
+
+    A list that ends in dots does not; nor does one that says how many more there are.
+    """
+    names: list[str] = []
+    after = 0
+    for item in _QUOTED.finditer(segment):
+        if names and ".." in segment[after : item.start()]:
+            return [*names, *(more[1] for more in _QUOTED.finditer(segment, item.start()) if _is_name(more[1]))], False
+        if _is_name(item[1]):
+            names.append(item[1])
+        after = item.end()
+        if segment[after : after + 1] in (".", "]", ")", "}", ";") and segment[after : after + 2] != "..":
+            return names, bool(names)
+    if names:
+        return names, segment[after:].endswith("`") and ".." not in segment[after:]
+    bare = segment.split(",")
+    names = [name for name in bare if len(name) < 400 and (_PLAIN_NAME.match(name) or name in _entries())]
+    return names, not segment or segment in ("[]", "set()", "{}") or segment.endswith((".", "]", ")", "}", "`"))
 
 
-def _sizes(body: str) -> tuple[dict[str, tuple[Shape, Shape]], bool]:
+def _is_name(text: str) -> bool:
+    return not text.endswith(".py") and "\\" not in text
+
+
+def _entries() -> frozenset[str]:
+    return words("container") | words("training_state")
+
+
+def _headless(body: str, stop: int) -> list[str]:
+    """The names of a list whose heading was cut off: what stands between quotes and commas before anything else."""
+    if end := _LIST_END.search(body, 0, stop):
+        stop = end.start()
+    pieces = body[:stop].split('","')
+    if len(pieces) < 3 or not all(_WHOLE_NAME.match(piece) for piece in pieces[1:-1]):
+        return []
+    last = pieces[-1].partition('"')
+    return [*dict.fromkeys([*pieces[1:-1], *([last[0]] if last[1] and _WHOLE_NAME.match(last[0]) else [])])]
+
+
+_WHOLE_NAME = re.compile(r"[\w.\-]{1,400}\Z")
+
+
+def _sizes(body: str) -> tuple[dict[str, Pair], bool]:
     """Name -> shape in the file, shape in the model; and whether the last such line is whole."""
-    found: dict[str, tuple[Shape, Shape]] = {}
+    found: dict[str, Pair] = {}
     whole = True
     lines = list(_SIZE.finditer(body))
     for line, following in zip(lines, [*lines[1:], None], strict=False):
         stop = min(following.start() if following else len(body), line.end() + 400)
         shapes = [_shape(text) for text in _SHAPE.findall(body, line.end(), stop)][:2]
         whole = len(shapes) == 2
-        if whole:
+        if whole and (name := _name_of(line, body, stop)):
             first, second = shapes
-            name = line["name"] or line["old"]
             found[name] = (second, first) if line["copying"] else (first, second)
-    return found, whole
+    return found, whole and not body.endswith("..")
+
+
+def _name_of(line: re.Match[str], body: str, stop: int) -> str:
+    if line["set"] is not None:
+        there = _SET_NAME.search(body, line.end(), stop)
+        return there[1] if there else ""
+    if line["hub"]:
+        return _split(body[max(0, line.start() - 300) : line.start()])
+    return line["name"] or line["old"] or ""
+
+
+def _split(text: str) -> str:
+    """The name at the end of `text`."""
+    end = len(text)
+    while end and (text[end - 1].isalnum() or text[end - 1] in "._"):
+        end -= 1
+    return text[end:]
 
 
 def _shape(text: str) -> Shape:

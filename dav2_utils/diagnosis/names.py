@@ -1,265 +1,245 @@
-"""What the relation between the two partial tables of an error gives away: one list is the other, a component apart.
+"""What the relation between the names of both sides gives away: renamed parts, damage, another library's way of naming.
 
-Here are the lists as all rules see them, and the rules that compare whole names: wrappers, outer paths, chunked blocks,
-renamed parts, damaged and doubled names. A rule gives its reading or None. Standard library only.
+A rule gives its finding or None. What is the same under other words is found from the structure of the names alone.
+Standard library only.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import product
-from typing import NamedTuple
 
-from ..wrappers import WRAPPER_CLASSES, WRAPPERS, bare, wrappers_in
-from .message import Message
-from .words import BOOKKEEPING
+from .causes import Finding, data
+from .difference import NUMBERED, Difference, Names, family
 
+# Renamed parts ------------------------------------------------------------------------------------------------------
 
-class Reading(NamedTuple):
-    """One reading of an error: the cause, what exactly, what shows it, and whether renaming alone repairs it."""
-
-    cause: str
-    detail: str
-    evidence: str
-    repairable: bool = False
-    remedy: str = ""  # where this case has a better one than its cause
+_MOST_NAMES = 2_000  # of each side are looked at
+_MOST_PAIRS = 2_500  # hundreds of words in one place are no renaming, and trying all pairs would take for ever
+_DEEPEST, _LONGEST_RUN, _MOST_RULES = 30, 3, 8
+Runs = dict[str, str]
 
 
-class Lists:
-    """The lists of a message without the bookkeeping entries, and without wrappers that both sides have alike."""
-
-    def __init__(self, message: Message) -> None:
-        looked_for = [name for name in message.key_errors if "." in name]
-        missing, unexpected = [*message.missing, *looked_for], message.unexpected
-        self.every = [*missing, *unexpected, *message.size_mismatch]
-        # the same entry under a prefix tells of the prefix, even where it is bookkeeping
-        paired = _one_ends_in(missing, set(unexpected)) or _one_ends_in(unexpected, set(missing))
-        self.missing = [name for name in missing if paired or not bookkeeping(name)]
-        self.unexpected = [name for name in unexpected if paired or not bookkeeping(name)]
-        self.sizes = message.size_mismatch
-        self.key_errors, self.model_class, self.complete = message.key_errors, message.model_class, message.complete
-        self.text = message.squeezed.lower()
-        self.in_model, self.in_file = wrappers_in([*self.missing, *self.sizes]), wrappers_in(self.unexpected)
-        if self.in_file and self.in_file == self.in_model:
-            self.missing, self.unexpected = [bare(n) for n in self.missing], [bare(n) for n in self.unexpected]
-            self.in_model, self.in_file = [], []
-        self.tops_model, self.tops_file = tops(map(bare, self.missing)), tops(map(bare, self.unexpected))
-
-
-def bookkeeping(name: str) -> bool:
-    return name.rpartition(".")[2] in BOOKKEEPING
-
-
-def sample(names: Iterable[str]) -> str:
-    """The first two names, and how many more."""
-    shown = list(names)
-    more = f" and {len(shown) - 2} more" if len(shown) > 2 else ""
-    return ", ".join(shown[:2]) + more
-
-
-def tops(names: Iterable[str]) -> set[str]:
-    return {name.split(".")[0] for name in names}
-
-
-def _wrapped(lists: Lists) -> Reading | None:
-    """A wrapper's component on one side, or another one on each."""
-    with_file = [name for name in lists.unexpected if bare(name) != name]
-    with_model = [name for name in lists.missing if bare(name) != name]
-    if 2 * len(with_file) > len(lists.unexpected) and with_file and lists.model_class not in WRAPPER_CLASSES:
-        if lists.missing and not lists.tops_file & lists.tops_model:
-            return None
-        kind = ", then ".join(f"{WRAPPERS[token]} ({token}.)" for token in lists.in_file)
-        same = {bare(n) for n in lists.missing} & {bare(n) for n in with_file}
-        proof = f"; {len(same)} of them are missing names with the prefix" if same else ""
-        return Reading("wrapper_prefix", kind, f"{len(with_file)} of {len(lists.unexpected)} names in the file carry "
-                       f"it: {with_file[0]}{proof}", _same_tables(lists))  # fmt: skip
-    if 2 * len(with_model) > len(lists.missing) and with_model and not with_file:
-        if lists.unexpected and not lists.tops_file & lists.tops_model:
-            return None
-        return _wrapped_model(lists, with_model)
-    return None
-
-
-def _wrapped_model(lists: Lists, names: list[str]) -> Reading:
-    token = lists.in_model[0]
-    evidence = f"{len(names)} of {len(lists.missing)} missing names carry {token}.: {names[0]}"
-    known = lists.complete and not lists.sizes and (not lists.unexpected or _same_tables(lists))
-    if token == "module" and all(name.startswith("module.") for name in names):
-        detail = "DataParallel or DistributedDataParallel around the model"
-        return Reading("model_is_wrapped", detail, evidence, known)
-    detail = f"the model's names carry {WRAPPERS[token]} ({token}.)"
-    gather = "fsdp" in token or "FullySharded" in lists.model_class
-    return Reading("wrapper_prefix", detail, evidence, not gather and known)
-
-
-def _nested_blocks(lists: Lists) -> Reading | None:
-    """blocks.<chunk>.<index>. on one side and blocks.<index>. on the other."""
-    nested, flat = [_NESTED.search(n) for n in lists.missing], [_FLAT.search(n) for n in lists.unexpected]
-    side = "the model"
-    if not any(nested):
-        nested, flat, side = (
-            [_NESTED.search(n) for n in lists.unexpected],
-            [_FLAT.search(n) for n in lists.missing],
-            "the file",
-        )
-    rests = {match[1] for match in nested if match} & {match[1] for match in flat if match}
-    if not rests:
+def renamed(diff: Difference) -> Finding | None:
+    """Names of both sides that differ in a run of components, the same in many: a part that is called otherwise."""
+    if not (diff.missing and diff.unexpected):
         return None
-    return Reading("other_naming", "blocks in chunks (block_chunks of DINOv2)",
-                   f"{side} counts chunk and block (blocks.0.5.), the other side only the block (blocks.5.)",
-                   all(nested) and all(flat) and lists.complete and not lists.sizes)  # fmt: skip
-
-
-_NESTED = re.compile(r"(?:^|\.)(?:blocks|layers)\.\d+\.\d+\.([A-Za-z].*)", re.S)
-_FLAT = re.compile(r"(?:^|\.)(?:blocks|layers)\.\d+\.([A-Za-z].*)", re.S)
-
-
-def _outer(lists: Lists) -> Reading | None:
-    """One list is the other under a leading path."""
-    if not (lists.missing and lists.unexpected):
+    file = dict(list(diff.unexpected.items())[:_MOST_NAMES])
+    model = dict(list(diff.missing.items())[:_MOST_NAMES])
+    pairs, rules = _by_runs(file, model)
+    if 2 * len(pairs) < min(len(file), len(model)):
+        pairs, rules = _in_order(file, model) or (pairs, rules)
+    if not pairs or len(pairs) == 1 < min(len(file), len(model)):
         return None
-    if path := _leading_path(lists.unexpected, lists.missing):
-        return _outer_reading("outer_module_prefix", path, lists.unexpected, lists.missing, lists)
-    if path := _leading_path(lists.missing, lists.unexpected):
-        return _outer_reading("missing_outer_prefix", path, lists.missing, lists.unexpected, lists)
-    short = max(name.count(".") for name in lists.missing) < 2
-    if (
-        short
-        and len(lists.tops_file) == 1
-        and all(name.count(".") > 2 for name in lists.unexpected)
-        and not lists.sizes
-    ):
-        return Reading("outer_module_prefix", f"{lists.unexpected[0].split('.')[0]}., of a much larger model",
-                       f"{lists.model_class} is a small part; the file has {sample(lists.unexpected)}")  # fmt: skip
-    return None
+    (old, new), count = rules.most_common(1)[0]
+    runs = _runs(pairs)
+    args = {"old": old, "new": new, "count": count, "pairs": len(pairs), "name": next(iter(pairs)),
+            "other": next(iter(pairs.values())), "all": len(diff.missing)}  # fmt: skip
+    text = "renamed" if old and new else "renamed_more" if new else "renamed_less"
+    if {old, new} == {"#", ""}:
+        text = "renamed_chunks"
+    cost = 0.1 + 0.02 * len(rules)
+    return Finding("other_naming", text, {*pairs, *pairs.values()}, args, cost, runs, undone=True)
 
 
-def _outer_reading(cause: str, path: str, longer: list[str], shorter: list[str], lists: Lists) -> Reading:
-    under = [name for name in longer if name.startswith(path)]
-    rest = {name[len(path) :] for name in under}
-    all_there = len(under) == len(longer) and tops(rest) == tops(shorter) and _agree(rest, set(shorter))
-    side = "the file" if cause == "outer_module_prefix" else "the model"
-    return Reading(cause, path, f"{len(under)} of {len(longer)} names in {side} begin with {path} and look like the "
-                   f"other side's without it", all_there and lists.complete and not lists.sizes)  # fmt: skip
+def _by_runs(file: Names, model: Names) -> tuple[Runs, Counter[tuple[str, str]]]:
+    """File's name -> model's name, and how often which run (with # for numbers) became which; one run at a time."""
+    pairs: Runs = {}
+    rules: Counter[tuple[str, str]] = Counter()
+    left, open_ = {name: name for name in file}, dict.fromkeys(model)  # as the name is now -> as the file has it
+    for _ in range(_MOST_RULES):
+        if not (found := _candidates(left, open_, {now: file[first] for now, first in left.items()}, model)):
+            break
+        best, some = max(found.items(), key=lambda item: len(item[1]))
+        matched = {now: (there, runs) for there, (now, runs) in some.items()}
+        if len(matched) < min(2, len(left)) or 20 * len(matched) < len(left):
+            break
+        rules[best] += len(matched)
+        pairs |= {left.pop(now): there for now, (there, _) in matched.items()}
+        for there in pairs.values():
+            open_.pop(there, None)
+        runs = dict(list({runs: None for _, runs in matched.values()})[:40])
+        left = {_replaced(now, runs): first for now, first in left.items()}
+        for now in [name for name in left if name in open_]:
+            pairs[left.pop(now)] = now
+            del open_[now]
+    return pairs, rules
 
 
-def _leading_path(longer: list[str], shorter: list[str]) -> str:
-    """The path (with its dot) under which `longer` holds what `shorter` holds at the top; empty if there is none."""
-    exact, alike, heads = set(shorter), {_family(name) for name in shorter}, tops(shorter)
-    votes: Counter[str] = Counter()
-    for name in longer:
-        parts = name.split(".")
-        for k in range(1, min(len(parts) - 1, 4) + 1 if parts[0] not in heads else 1):
-            path, rest = ".".join(parts[:k]) + ".", ".".join(parts[k:])
-            vote = 4 if rest in exact else 2 if _family(rest) in alike else parts[k] in heads
-            if vote and not parts[k - 1].isdigit() and not parts[k].isdigit():
-                votes[path] += vote
-    best = max(votes, key=lambda path: votes[path], default="")
-    under = [name for name in longer if name.startswith(best)]
-    all_heads = heads <= tops(name[len(best) :] for name in under)
-    return best if votes[best] and 3 * len(under) >= len(longer) and (all_heads or votes[best] >= len(under)) else ""
+Found = dict[tuple[str, str], dict[str, tuple[str, tuple[str, str]]]]
 
 
-def _renamed(lists: Lists) -> Reading | None:
-    """Most names of both lists have a twin on the other side that differs in one component."""
-    if not (lists.missing and lists.unexpected) or lists.sizes:
-        return None
-    pairs: Counter[tuple[str, str]] = Counter()
-    twins: tuple[set[str], set[str]] = set(), set()
-    for depth in range(_DEEPEST):  # one depth after the other: all at once would be hundreds of times the text
-        places = _gaps(lists.missing, depth, set(map(hash, _all_gaps(lists.unexpected, depth))))
-        if places:
-            others = _gaps(lists.unexpected, depth, set(map(hash, places)))
-            _count_twins(places, others, pairs, twins)
-    if not pairs or 5 * len(twins[0]) < 2 * len(lists.missing) or 5 * len(twins[1]) < 2 * len(lists.unexpected):
-        return None
-    (old, new), count = pairs.most_common(1)[0]
-    whole = count == len(lists.missing) == len(lists.unexpected) and bool(old and new) and lists.complete
-    return Reading("other_naming", f"{old or '(nothing)'} in the file is {new or '(nothing)'} in the model",
-                   f"{len(twins[0])} of {len(lists.missing)} missing names have such a twin", whole)  # fmt: skip
-
-
-_MOST_WORDS = 2_500
-Gaps = dict[str, dict[str, list[str]]]
-
-
-def _count_twins(places: Gaps, others: Gaps, pairs: Counter[tuple[str, str]], twins: tuple[set[str], set[str]]) -> None:
-    """Count which words stand in the same gap of the model's `places` and of the file's `others`."""
-    for gap in places.keys() & others.keys():
-        if len(places[gap]) * len(others[gap]) > _MOST_WORDS:
-            continue  # hundreds of words in one place are no renaming, and trying all pairs would take for ever
-        for (part, theirs), (new, mine) in product(others[gap].items(), places[gap].items()):
-            if not part == new == "#":
-                pairs[part, new] += len(theirs) * len(mine)
-                twins[0].update(mine)
-                twins[1].update(theirs)
-
-
-def _gaps(names: list[str], depth: int, wanted: set[int]) -> Gaps:
-    """The names by what they are with a gap at `depth`, and then by the family of the component that stands there."""
-    found: Gaps = {}
-    for name in names:
-        for gap, part in _with_gap(name, depth):
-            if hash(gap) in wanted:
-                found.setdefault(gap, {}).setdefault(_family(part), []).append(name)
+def _candidates(names: Collection[str], others: Collection[str], shapes: Names, other_shapes: Names) -> Found:
+    """(Old run, new run), numbers as # -> the model's name, the file's, and the runs as they stand there."""
+    found: Found = {}
+    for depth in range(min(_DEEPEST, max((name.count(".") for name in others), default=0) + 1)):
+        theirs: dict[int, list[tuple[str, str]]] = {}
+        for key, run, name in _gaps(names, depth):
+            theirs.setdefault(key, []).append((run, name))
+        mine: dict[int, list[tuple[str, str]]] = {}
+        for key, run, name in _gaps(others, depth):
+            if key in theirs:
+                mine.setdefault(key, []).append((run, name))
+        for key, places in mine.items():
+            if len(places) * len(theirs[key]) > _MOST_PAIRS:
+                continue
+            for (old, name), (new, other) in product(theirs[key], places):
+                a, b = shapes.get(name), other_shapes.get(other)
+                if _telling(old, new) and (a is None or b is None or a == b):
+                    alike = re.findall(r"\d+", old) == re.findall(r"\d+", new) or not (old and new)
+                    runs = (family(old), family(new)) if alike else (old, new)
+                    found.setdefault(runs, {}).setdefault(other, (name, (old, new)))
     return found
 
 
-def _all_gaps(names: list[str], depth: int) -> Iterator[str]:
-    return (gap for name in names for gap, _ in _with_gap(name, depth))
+def _gaps(names: Iterable[str], depth: int) -> Iterator[tuple[int, str, str]]:
+    """(What a name is without up to three components from `depth` on, those, the name)."""
+    for name in names:
+        parts = name.split(".")
+        if len(parts) > _DEEPEST or len(parts) < depth:
+            continue
+        before = hash(tuple(parts[:depth]))
+        for length in range(min(_LONGEST_RUN, len(parts) - depth) + 1):
+            if length < len(parts):
+                yield hash((before, tuple(parts[depth + length :]))), ".".join(parts[depth : depth + length]), name
 
 
-def _damaged(lists: Lists) -> Reading | None:
-    """Names that begin in the middle of a word of the model's own names, or scalars where a tensor is expected."""
-    backwards = sorted(name[::-1] for name in lists.missing)
-    cut = [name for name in lists.unexpected if _cut_off(name[::-1], backwards)]
-    if cut and 2 * len(cut) >= len(lists.unexpected):
-        return Reading("damaged_names", "a fixed number of characters was cut off", sample(cut))
-    scalars = [name for name, (file, model) in lists.sizes.items() if not file and model]
-    if scalars and 2 * len(scalars) >= len(lists.sizes):
-        return Reading("damaged_names", "names and tensors were paired by position", f"scalars on {sample(scalars)}")
-    return None
-
-
-def _cut_off(end: str, backwards: list[str]) -> bool:
-    """Whether one of the sorted `backwards` begins with `end` and goes on within the same component."""
-    first, after = bisect_right(backwards, end), bisect_left(backwards, end + chr(0x10FFFF))
-    return first < after and any(backwards[at][len(end)] != "." for at in (first, after - 1))  # sorted: "." or others
-
-
-def _duplicates(lists: Lists) -> Reading | None:
-    """For one missing name the file has two that end in it."""
-    wanted = set(lists.missing)
-    ends = Counter(end for name in lists.unexpected for end in _endings(name) if end in wanted)
-    twice = [name for name in lists.missing if ends[name] > 1]
-    if twice and 2 * len(twice) >= len(lists.missing):
-        return Reading("duplicate_names", "two complete families", f"two names in the file end in {twice[0]}")
-    return None
-
-
-def _same_tables(lists: Lists) -> bool:
-    """Do the lists show that the tables are the same but for the wrapper? Only a text that is not cut can, and not
-    where FSDP wrapped it, as then each process may have written its own slices under the same names."""
-    if any("fsdp" in token for token in lists.in_file):
+def _telling(old: str, new: str) -> bool:
+    """Whether two runs are another way to say one thing, as short as it can be said, and not just other numbers."""
+    if family(old) == family(new):
         return False
-    mine, theirs = {bare(name) for name in lists.missing}, {bare(name) for name in lists.unexpected}
-    return lists.complete and not lists.sizes and _agree(theirs, mine)
+    a, b = old.split("."), new.split(".")
+    if old and new and (a[0] == b[0] or a[-1] == b[-1]):
+        return False
+    mine, theirs = re.findall(r"\d+", old), re.findall(r"\d+", new)
+    return mine == theirs or (not (mine and theirs) and (not (old and new) or not {*mine, *theirs} & {*a, *b}))
 
 
-def _agree(some: set[str], others: set[str]) -> bool:
-    """The same top levels, and most of the shorter list in the longer: people leave names out when they paste."""
-    both = len(some & others)
-    return tops(some) == tops(others) and 5 * both >= 3 * max(len(some), len(others))
+def _in_order(file: Names, model: Names) -> tuple[Runs, Counter[tuple[str, str]]] | None:
+    """Both lists in their order, if each word of one is always the same word of the other."""
+    if len(file) != len(model) or len(file) < 3:
+        return None
+    words: dict[tuple[str, ...], Counter[tuple[str, ...]]] = {}
+    rules: Counter[tuple[str, str]] = Counter()
+    for (name, shape), (other, its) in zip(file.items(), model.items(), strict=True):
+        if shape != its or re.findall(r"\d+", name) != re.findall(r"\d+", other):
+            return None
+        old, new = _middle(family(name).split("."), family(other).split("."))
+        words.setdefault(old, Counter())[new] += 1
+        rules[".".join(old), ".".join(new)] += 1
+    same = sum(counts.most_common(1)[0][1] for counts in words.values())
+    if 10 * same < 9 * len(file) or 3 * len(rules) > max(len(file), 8):
+        return None
+    return dict(zip(file, model, strict=True)), rules
 
 
-def _family(name: str) -> str:
-    return re.sub(r"\d+", "#", name)
+def _middle(a: list[str], b: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Two names without the components that they begin and end with alike."""
+    start = next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    end = next((k for k, (x, y) in enumerate(zip(a[:start:-1], b[:start:-1], strict=False)) if x != y), 0)
+    return tuple(a[start : len(a) - end]), tuple(b[start : len(b) - end])
 
 
-_DEEPEST = 30  # components of a name
+def _runs(pairs: Runs) -> Runs:
+    """The runs of components to exchange, each the shortest that makes the model's name of the file's."""
+    runs: dict[str, str] = {}
+    for name, other in pairs.items():
+        a, b = name.split("."), other.split(".")
+        old, new = _middle(a, b)
+        if not old or not new:  # something comes, or goes: with the component in front of it
+            at = next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+            beside = a[at - 1] if at else a[0]
+            old, new = ((beside, *old), (beside, *new)) if at else ((*old, beside), (*new, beside))
+        runs[".".join(old)] = ".".join(new)
+        if len(runs) > 40:
+            return {}
+    return runs
+
+
+def _replaced(name: str, runs: Runs) -> str:
+    """`name` with whole runs of components exchanged, each once from the left."""
+    dotted = f".{name}."
+    for old, new in runs.items():
+        if old:
+            dotted = dotted.replace(f".{old}.", f".{new}." if new else ".")
+    return dotted[1:-1]
+
+
+# Damage -------------------------------------------------------------------------------------------------------------
+
+
+def damaged(diff: Difference) -> Finding | None:
+    """Names from which a fixed number of characters was cut off, so that some begin in the middle of a word."""
+    cuts = Counter(
+        len(name) - len(end) for end in list(diff.unexpected)[:12] for name in list(diff.missing)[:_MOST_NAMES]
+        if name != end and name.endswith(end)
+    )  # fmt: skip
+    for size, _ in cuts.most_common(3):
+        cut = {name[size:]: name for name in diff.missing if name[size:] in diff.unexpected}
+        if 2 * len(cut) >= len(diff.unexpected) and any(
+            name[size - 1].isalpha() and name[size].isalpha() for name in cut.values()
+        ):
+            accounts = {*diff.unexpected, *diff.missing}
+            return Finding("damaged_names", "damaged_names", accounts, {"names": tuple(cut), "size": size}, 0.05)
+    return None
+
+
+def punctuated(diff: Difference) -> Finding | None:
+    """Other signs between the parts of a name than dots."""
+    joint = [name for name in diff.unexpected if _JOINT.search(name)]
+    if diff.one_list and len(joint) == len(diff.unexpected) > 1:
+        args = {"sign": _JOINT.findall(joint[0])[0], "name": joint[0], "other": "", "count": len(joint)}
+        return Finding("damaged_names", "punctuated_unseen", set(joint), args, 0.05)
+    for sign in ("/", "_", "-", ""):
+        joined = {name.replace(".", sign): name for name in diff.missing if "." in name}
+        pairs = {name: joined[name] for name in diff.unexpected if name in joined}
+        if 2 * len(pairs) >= min(len(joined), len(diff.unexpected)) > 0:
+            args = {"sign": sign, "name": next(iter(pairs)), "other": next(iter(pairs.values())), "count": len(pairs)}
+            return Finding("damaged_names", "punctuated", {*pairs, *pairs.values()}, args, 0.05)
+    return None
+
+
+_JOINT = re.compile(r"^[^.]*[^._/]([_/])(?:weight|bias|running_mean|running_var|num_batches_tracked|gamma|beta)$")
+
+
+def shifted(diff: Difference) -> Finding | None:
+    """Blocks counted from one and not from zero: the first is only on one side, the last only on the other."""
+    missing, unexpected = _by_block(diff.missing), _by_block(diff.unexpected)
+    for one, other in ((missing, unexpected), (unexpected, missing)):
+        for stem in [stem for stem in one if "0" in one[stem] and len(other.get(stem, ())) == 1]:
+            low, ((last, high),) = one[stem]["0"], other[stem].items()
+            if last != "0" and 2 * len(low & high) > len(low | high):
+                ours = {name for name in diff.names if name.startswith(stem)}
+                args = {"stem": stem, "first": f"{stem}0", "last": f"{stem}{last}"}
+                return Finding("other_naming", "renamed_shifted", ours, args, 0.06)
+    return None
+
+
+def _by_block(names: Iterable[str]) -> dict[str, dict[str, set[str]]]:
+    """Path -> number -> what is in that block."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for name in names:
+        if match := NUMBERED.search(name):
+            found.setdefault(name[: match.start()], {}).setdefault(match[1], set()).add(name[match.end() :])
+    return found
+
+
+def duplicated(diff: Difference) -> Finding | None:
+    """For one missing name the file has two that end in it."""
+    ends: dict[str, list[str]] = {}
+    for name in diff.unexpected:
+        for end in _endings(name):
+            if end in diff.missing:
+                ends.setdefault(end, []).append(name)
+    twice = [name for name, longer in ends.items() if len(longer) > 1]
+    if not twice or 2 * len(twice) < len(diff.missing):
+        return None
+    accounts = {*twice, *(name for end in twice for name in ends[end])}
+    return Finding("duplicate_names", "duplicate_names", accounts, {"name": twice[0], "names": tuple(ends[twice[0]])},
+                   0.05)  # fmt: skip
 
 
 def _endings(name: str) -> Iterator[str]:
@@ -267,19 +247,54 @@ def _endings(name: str) -> Iterator[str]:
     return (".".join(parts[k:]) for k in range(1, len(parts)))
 
 
-def _one_ends_in(names: list[str], others: set[str]) -> bool:
-    return any(end in others for name in names for end in _endings(name))
+@functools.cache
+def _dialects() -> list[tuple[str, re.Pattern[str]]]:
+    return [(library, re.compile("|".join(parts))) for library, parts in data()["words"]["dialects"].items()]
 
 
-def _with_gap(name: str, depth: int) -> Iterator[tuple[str, str]]:
-    """(the name with a gap for the component at `depth`, that component), and (with a gap in front of it, "")."""
-    parts = name.split(".", depth + 1)
-    if len(parts) > depth and name.count(".") < _DEEPEST:
-        before, rest = ".".join(parts[:depth]), ".".join(parts[depth:])
-        if len(parts) > depth + 1:
-            yield f"{before}\0{parts[-1]}", parts[depth]
-        yield f"{before}\0{rest}", ""
+def dialects(names: Iterable[str]) -> Counter[str]:
+    """Which library's way of naming each of `names` shows."""
+    found = (next((library for library, pattern in _dialects() if pattern.search(name)), "") for name in names)
+    return Counter(library for library in found if library)
 
 
-#: In order, from the telling to the vague.
-RELATIONS = (_damaged, _duplicates, _wrapped, _nested_blocks, _outer, _renamed)
+def _example(names: Iterable[str], library: str) -> str:
+    return next(name for name in names if dialects([name])[library])
+
+
+def weight_norm(diff: Difference) -> Finding | None:
+    """Weight normalisation on one side alone: its g is the norm of the weight, and no renaming makes it."""
+    for names, others, side in ((diff.missing, diff.unexpected, "model"), (diff.unexpected, diff.missing, "file")):
+        pairs = [name for name in names if _PARTED.search(name)]
+        plain = [name for name in others if name.endswith(".weight")]
+        if pairs and plain and {_PARTED.sub("", name) for name in pairs} & {name[:-7] for name in plain}:
+            return Finding("other_naming", f"weight_norm_{side}", {*pairs, *plain}, {"names": tuple(pairs)}, 0.05)
+    return None
+
+
+_PARTED = re.compile(r"\.(?:weight_[gv]|parametrizations\.weight\.original[01])$")
+
+
+def other_library(diff: Difference) -> Finding | None:
+    """Two libraries' ways of naming, or as many numbers in all under other names."""
+    if not (diff.missing and diff.unexpected):
+        return None
+    ours, theirs = dialects(diff.missing), dialects(diff.unexpected)
+    names = {*diff.missing, *diff.unexpected}
+    args = {"name": next(iter(diff.missing)), "other": next(iter(diff.unexpected))}
+    if ours and theirs and ours.most_common(1)[0][0] != theirs.most_common(1)[0][0]:
+        mine, other = ours.most_common(1)[0][0], theirs.most_common(1)[0][0]
+        args = {"name": _example(diff.missing, mine), "other": _example(diff.unexpected, other)}
+        return Finding("other_naming", "naming_of_libraries", names, args | {"mine": mine, "theirs": other}, 0.2)
+    counted = [sum(_elements(shape) for shape in side.values()) for side in (diff.missing, diff.unexpected)]
+    several = min(len(diff.missing), len(diff.unexpected)) > 2
+    if several and diff.agree is not None and counted[0] == counted[1] > 0 and not diff.sizes:
+        return Finding("other_naming", "naming_of_as_many", names, args | {"count": f"{counted[0]:,}"}, 0.12)
+    return None
+
+
+def _elements(shape: tuple[int, ...] | None) -> int:
+    total = 1
+    for size in shape or (0,):
+        total *= size
+    return total

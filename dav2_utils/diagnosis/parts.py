@@ -1,253 +1,298 @@
-"""Whose names they are, and what part of a network: the rules over words.
+"""What part of a network, or of a training file, only one side has: the rules over lists of names.
 
-A container's entries, bookkeeping, averaged copies, another library's names, a head or a backbone alone. A rule gives
-its reading, two readings where the text allows both, or None. Standard library only.
+A rule gives its finding or None. What a word means is used only where the structure cannot tell. Standard library only.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 from ..wrappers import bare
-from .names import Lists, Reading, bookkeeping, sample, tops
-from .words import (
-    BLOCKS,
-    CONTAINER,
-    DEPTHS,
-    HEAD_TOPS,
-    HEADS,
-    IMAGENET_TOP,
-    QUANTIZED,
-    QUANTIZED_BESIDE,
-    TELLING_ALONE,
-    TIED,
-    TRAINING_STATE,
-    dialects,
-)
+from .causes import Finding, words
+from .difference import NUMBERED, Difference, bookkeeping, family, is_mask, tops
+
+# Numbered blocks ----------------------------------------------------------------------------------------------------
 
 
-def _special(lists: Lists) -> Reading | None:
-    """Parts of names that only one kind of file has."""
-    for cause, detail, pattern in _SPECIAL:
-        if found := [name for name in lists.every if pattern.search(name)]:
-            return Reading(cause, detail, sample(found))
-    equal = [name for name, (file, model) in lists.sizes.items() if file == model]
-    last = {name.rpartition(".")[2]: name for name in [*lists.missing, *lists.unexpected]}
-    layers = {name.rpartition(".")[0] for name in lists.missing}
-    beside = [
-        n for n in lists.unexpected if n.rpartition(".")[2] in QUANTIZED_BESIDE and n.rpartition(".")[0] in layers
+def continued(names: Iterable[str], begun: bool = True, all_: bool = True) -> tuple[list[str], int, int] | None:
+    """Whole blocks that go on where another network of the kind ends: their names, the first number and the last.
+
+    None where a name (with `all_`) is in no such block, or where the first blocks may just not be shown (`begun` is
+    False).
+    """
+    listed = [name for name in names if not bookkeeping(name)]
+    groups: dict[str, dict[int, set[str]]] = {}
+    places = [list(NUMBERED.finditer(name)) for name in listed]
+    for name, found in zip(listed, places, strict=True):
+        for match in found:
+            stem, rest = name[: match.start(1)], family(name[match.end(1) :])
+            groups.setdefault(stem, {}).setdefault(int(match[1]), set()).add(rest)
+    good = {stem for stem, blocks in groups.items() if _goes_on(blocks, begun)}
+    inside = [
+        name for name, found in zip(listed, places, strict=True) if any(name[: m.start(1)] in good for m in found)
     ]
-    quantized = equal or beside or [last[word] for word in last if word in QUANTIZED]
-    if quantized:
-        why = "equal shapes that still cannot be copied" if equal else "names of quantised layers"
-        return Reading("quantized", why, sample(quantized))
+    if not good or (all_ and len(inside) < len(listed)):
+        return None
+    blocks = groups[max(good, key=lambda stem: sum(map(len, groups[stem].values())))]
+    return inside, min(blocks), max(blocks)
+
+
+def _goes_on(blocks: dict[int, set[str]], begun: bool) -> bool:
+    first, last = min(blocks), max(blocks)
+    rests = list(blocks.values())
+    alike = all(len(rest & rests[0]) * 2 >= min(len(rest), len(rests[0])) for rest in rests)
+    return begun and first > 0 and last - first == len(blocks) - 1 and len(rests[0]) > 1 and alike and len(blocks) > 1
+
+
+def in_every_layer(names: Iterable[str]) -> bool:
+    """Whether names come again in three layers or more, one after the other: an option of the model, and no part."""
+    groups: dict[str, list[tuple[int, ...]]] = {}
+    for name in names:
+        groups.setdefault(family(name), []).append(tuple(map(int, re.findall(r"\d+", name))))
+    return (
+        bool(groups) and len(groups) <= 6 and all(len(found) > 2 and _consecutive(found) for found in groups.values())
+    )
+
+
+def _consecutive(found: list[tuple[int, ...]]) -> bool:
+    places = [set(numbers) for numbers in zip(*found, strict=True)]
+    return any(len(at) > 1 for at in places) and all(max(at) - min(at) == len(at) - 1 for at in places)
+
+
+# Entries that only some files have ----------------------------------------------------------------------------------
+
+
+def special(diff: Difference) -> Finding | None:
+    """Parts of names that only one kind of file has."""
+    for cause, pattern in _SPECIAL:
+        if found := tuple(name for name in (*diff.missing, *diff.unexpected) if pattern.search(name)):
+            return Finding(cause, cause, set(diff.names), {"names": found, "count": len(found)}, 0.03)
     return None
 
 
 _SPECIAL = (
-    ("flat_parameters", "flattened by FullyShardedDataParallel", re.compile(r"(?:^|\.)_?flat_param")),
-    ("adapter_weights", "LoRA", re.compile(r"(?:^|\.)lora_|^base_model\.model\.|\.ia3_l|adapter_model")),
+    ("flat_parameters", re.compile(r"(?:^|\.)_?flat_param")),
+    ("adapter_weights", re.compile(r"(?:^|\.)lora_|^base_model\.model\.|\.ia3_l|adapter_model")),
 )
 
 
-def _container(lists: Lists) -> Reading | None:
-    """Names without a dot that no model has: the entries of a training file."""
-    words = [word for word in lists.key_errors if _CONTAINER_KEY.search(word)]
-    if (
-        words
-        and not lists.every
-        and ("traceback" not in lists.text or any(w in lists.text for w in ("load", "ckpt", "checkpoint")))
-    ):
-        return Reading("training_container", f"the program looks for {words[0]!r}", f"KeyError: {words[0]!r}")
-    names = [bare(name) for name in lists.unexpected]
+def quantized(diff: Difference) -> Finding | None:
+    """Layers that hold small integers and scales in place of a weight."""
+    lacking = {name.rpartition(".")[0] for name in diff.missing}
+    surplus = {name.rpartition(".")[0] for name in diff.unexpected}
+    found = [name for name in diff.unexpected if _quantized(name, lacking)]
+    found += [name for name in diff.missing if _quantized(name, surplus) and name.rpartition(".")[2] not in ("scale",)]
+    if not found:
+        return None
+    layers = {_layer(name) for name in found}
+    accounts = {n for n in diff.names if n in found or _layer(n) in layers}
+    return Finding("quantized", "quantized", accounts, {"names": tuple(found), "count": len(found)}, 0.04)
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0].partition("._packed_params")[0]
+
+
+def _quantized(name: str, others: set[str]) -> bool:
+    layer, _, last = name.rpartition(".")
+    return (
+        last in words("quantized") or "_packed_params" in name or (last in ("scale", "zero_point") and layer in others)
+    )
+
+
+def container(diff: Difference) -> Finding | None:
+    """Names without a dot that no model has: the entries of a training file, perhaps below one prefix."""
+    names = [bare(name) for name in diff.unexpected]
+    if not names:
+        return None
     if "param_groups" in names:
-        return Reading("different_model", "an optimizer's state, not a model's", f"its entries are {sample(names)}")
-    entries = [name for name in names if "." not in name]
-    state = [name for name in entries if name in TRAINING_STATE or name.startswith("optimizer")]
-    boxes = [name for name in entries if name in CONTAINER or name.endswith("state_dict")]
+        return Finding("different_model", "optimizer_state", set(diff.names), {"names": tuple(names)}, 0.02)
     branch = [name for name in names if name.split(".")[0] in ("teacher", "student")]
-    there = set(branch)
-    if any({f"teacher.{name}", f"student.{name}"} <= there for name in map(bare, lists.missing)):
-        one = "`dav2 fix FILE --select teacher` takes the one that is usually used, `--select student` the other."
-        return Reading("training_container", "teacher and student, in one dictionary", sample(branch), remedy=one)
-    if branch and 2 * len(branch) > len(names):
-        return Reading("training_container", "teacher and student", f"{sample(branch)} in the file")
-    if len(entries) < len(names) / 2:  # a state dict with a counter or a version among its tensors
+    if 2 * len(branch) > len(names) and tops(branch) == {"teacher", "student"} and diff.missing:
+        return Finding("training_container", "container_branches", set(diff.names), {"names": tuple(branch)}, 0.04)
+    path = names[0].rpartition(".")[0] if len({name.rpartition(".")[0] for name in names}) == 1 else ""
+    entries = [name.removeprefix(path + ".") for name in names if "." not in name.removeprefix(path + ".")]
+    state = [name for name in entries if _stem(name) in words("training_state")]
+    boxes = [name for name in entries if _stem(name) in words("container") and name not in state]
+    copies = [name for name in entries if name.count("_") > 2 and _EMA.search(name)]
+    told = (state and boxes) or len(state) > 1 or (entries and len(state) == len(entries))
+    lone = boxes and len(boxes) == len(names) and set(diff.missing) != set(names) and "bias" not in names
+    dotted = sum("." in name for name in diff.missing)
+    unlike = len(entries) == len(names) and not path and 1 < len(names) < 20 and (
+        5 * dotted > 4 * len(diff.missing) > 4 * max(len(names) if diff.whole else 1, 2))  # fmt: skip
+    if copies or 2 * len(entries) < len(names) or not (told or (lone and not path) or unlike):
         return None
-    lone = boxes and len(entries) == len(names) and "bias" not in entries and lists.missing != names
-    if (state and boxes) or len(state) > 1 or lone or (state and len(state) == len(names)):
-        lightning = any("lightning" in name for name in entries)
-        where = next((word for word in boxes if word in ("state_dict", "model")), boxes[0] if boxes else "")
-        detail = (
-            "a Lightning checkpoint"
-            if lightning
-            else f"the weights are probably under {where!r}"
-            if where
-            else "training state"
-        )
-        known = bool(boxes) and not (branch or boxes == ["weight"] or lists.sizes)
-        return Reading("training_container", detail, f"no tensors but entries: {sample(entries)}", known)
-    return None
+    where = next((word for word in boxes if word in ("state_dict", "model")), boxes[0] if boxes else "")
+    text = "container_lightning" if any("lightning" in n for n in entries) else "container_at" if where else "container"
+    args = {"where": where, "names": tuple(entries)}
+    return Finding("training_container", text, set(diff.names) - set(diff.sizes), args, 0.03)
 
 
-_CONTAINER_KEY = re.compile(
-    r"^(?:model|models|net|network|params|params_ema|weights|net_dict|depth_model|generator|teacher|student|ema|model_ema|"
-    r"ema_model|state|epoch|optimizer|pytorch-lightning_version|.*state_?dict(?:_\w{1,40})?|model_state|net_state)$"
-)
+def _stem(entry: str) -> str:
+    """The word that an entry begins with, where all of it is none that is known: `model` for model_G."""
+    known = words("container") | words("training_state")
+    if entry in known or entry.endswith("state_dict"):
+        return entry if entry in known else "state_dict"
+    return entry.partition("_")[0]
 
 
-def _only_bookkeeping(lists: Lists) -> Reading | None:
-    if lists.missing or lists.unexpected or lists.sizes or not lists.every:
+def only_bookkeeping(diff: Difference) -> Finding | None:
+    """Counters, indices and masks: nothing learned."""
+    found = [name for name in diff.names if bookkeeping(name) or is_mask(name, diff)]
+    if not found:
         return None
-    kinds = Counter(name.rpartition(".")[2] for name in lists.every)
-    return Reading("bookkeeping_buffers", ", ".join(kinds), f"all {len(lists.every)} names end in {' or '.join(kinds)}")
+    kinds = sorted({name.rpartition(".")[2] for name in found})
+    undone = not any(name in diff.missing for name in found)
+    args = {"kinds": ", ".join(kinds), "count": len(found), "names": tuple(found)}
+    return Finding("bookkeeping_buffers", "bookkeeping_buffers", set(found), args, 0.01, undone=undone)
 
 
-def _ema(lists: Lists) -> Reading | None:
-    for names, where in (
-        (lists.unexpected, "the file has a second, averaged set"),
-        (lists.missing, "the model wants one"),
-    ):
+def averaged(diff: Difference) -> Finding | None:
+    """A second, averaged copy of the weights; of a whole table it is known to be one."""
+    for names, other, side in ((diff.unexpected, diff.missing, "file"), (diff.missing, diff.unexpected, "model")):
+        copies = _copies(names, diff)
         ema = [name for name in names if _EMA.search(".".join(name.split(".")[:2]))]
-        if ema and 2 * len(ema) >= len(names) and (names is lists.unexpected or not lists.unexpected):
-            return Reading("ema_copy", where, sample(ema))
+        found = max(copies, ema, key=len)
+        if found and (copies or (2 * len(found) >= len(names) and not other and len(names) > 1)):
+            args = {"names": tuple(found), "count": len(found), "path": found[0].partition(".")[0]}
+            text = f"ema_copy_{side}" if not copies or side == "model" else "ema_copies"
+            return Finding("ema_copy", text, set(found), args, 0.05)
     return None
 
 
 _EMA = re.compile(r"(?:^|[._])ema(?:[._]|$)|(?:^|\.)shadow(?:_params)?(?:\.|$)|averaged_model")
 
 
-def _depth(lists: Lists) -> Reading | None:
-    """Whole blocks on one side only, from the number on at which a smaller encoder ends; or vitg's feed-forward."""
-    wide = (
-        [_SWIGLU.search(name) is not None for name in lists.unexpected],
-        [_SWIGLU.search(n) is not None for n in lists.missing],
-    )
-    plain = (
-        [_MLP.search(name) is not None for name in lists.unexpected],
-        [_MLP.search(n) is not None for n in lists.missing],
-    )
-    for side, mine, theirs in (("the file", wide[0], plain[1]), ("the model", wide[1], plain[0])):
-        if any(mine) and any(theirs):
-            return Reading("wrong_encoder", f"{side} is a vitg (SwiGLU)", "mlp.w12 and mlp.w3 on one side only")
-    for names, other, side in (
-        (lists.missing, lists.unexpected, "the file"),
-        (lists.unexpected, lists.missing, "the model"),
-    ):
-        numbers = [int(match[1]) for match in map(_BLOCK.search, names) if match]
-        if numbers and len(numbers) == len(names) and min(numbers) in DEPTHS and not other:
-            detail = f"{side} has {min(numbers)} blocks, the other side at least {max(numbers) + 1}"
-            return Reading("wrong_encoder", detail, f"on one side only, from block {min(numbers)} on: {names[0]}")
-    return None
+def _copies(names: Iterable[str], diff: Difference) -> list[str]:
+    """The names that repeat what both sides have under one more path, or with underscores for dots."""
+    if not diff.agree:
+        return []
+    flat = {name.replace(".", "_") for name in diff.agree}
+    under: dict[str, list[str]] = {}
+    for name in names:
+        parts = name.split(".", 4)
+        for k in range(1, len(parts)):
+            if ".".join(parts[k:]) in diff.agree:
+                under.setdefault(".".join(parts[:k]), []).append(name)
+        if "." not in name:
+            for cut in (m.end() for m in re.finditer("_", name[:40])):
+                if name[cut:] in flat:
+                    under.setdefault(name[:cut], []).append(name)
+    best = max(under.values(), key=len, default=[])
+    return best if 10 * len(best) >= 8 * len(diff.agree) and len(best) > 1 else []
 
 
-_SWIGLU, _MLP = re.compile(r"\.mlp\.w(?:12|3)\."), re.compile(r"\.mlp\.(?:fc[12]|layers\.\d|lin[12])\.")
-_BLOCK = re.compile(rf"(?:^|\.)(?:{'|'.join(sorted(BLOCKS - {'stages'}))})\.(\d+)\.(?!\d)")
+def several_sets(diff: Difference) -> Finding | None:
+    """The model's names, complete, under two or more attributes: raw and averaged, student and teacher."""
+    if not diff.whole or not diff.missing or len(diff.unexpected) < 2 * len(diff.missing):
+        return None
+    counts: Counter[str] = Counter()
+    for name in diff.unexpected:
+        parts = name.split(".", 5)
+        counts.update(".".join(parts[:k]) for k in range(1, len(parts)) if ".".join(parts[k:]) in diff.missing)
+    sets = [path for path, count in counts.items() if count == len(diff.missing)]
+    if len(sets) < 2:
+        return None
+    known = {"teacher", "student", "ema", "model_ema", "online", "target"} & {s.rpartition(".")[2] for s in sets}
+    cause = "ema_copy" if known or any("ema" in path for path in sets) else "duplicate_names"
+    args = {"paths": tuple(map(repr, sets)), "first": sets[0], "second": sets[1], "count": len(diff.missing)}
+    return Finding(cause, f"{cause}_sets", set(diff.names), args, 0.02)
 
 
-def _naming(lists: Lists) -> Reading | None:
-    """Two libraries' ways of naming, or one that is foreign to the other side."""
-    if any(_SWIN.search(name) for name in lists.every) and (lists.sizes or lists.missing) and _swin_only(lists):
-        return Reading(
-            "other_naming", "Swin of another timm version: downsample moved by one stage", sample(lists.every)
-        )
-    ours, theirs = dialects(lists.missing), dialects(lists.unexpected)
-    if ours and theirs and next(iter(ours)) != next(iter(theirs)):
-        mine, other = next(iter(ours)), next(iter(theirs))
-        return Reading("other_naming", f"the model has the names of {mine}, the file those of {other}",
-                       f"{lists.missing[0]} against {lists.unexpected[0]}")  # fmt: skip
-    alone = lists.missing if not lists.unexpected else lists.unexpected if not lists.missing else []
-    telling = [name for name in alone if TELLING_ALONE.search(name)]
-    if telling and 4 * len(telling) >= len(alone) and not lists.sizes and not re.search(r"For[A-Z]", lists.model_class):
-        library = next(iter(dialects(telling)), "another library")
-        return Reading("other_naming", f"names of {library}", f"{len(telling)} of {len(alone)}: {telling[0]}")
-    return None
+# Heads, backbones, shards -------------------------------------------------------------------------------------------
+
+_HEADS = re.compile(
+    r"(?:^|_)(?:heads?|projectors?|predictors?|classifiers?|cls|fc|logits?|linear_probe|online_finetuner|last_linear|"
+    r"last_layer|class_embed|bbox_embed|bbox_pred|cls_score|dino_head|ibot_head|proj_head|projection_head|lm_head|neck)(?:_|\d|$)"
+)
+
+
+def surplus(diff: Difference) -> Finding | None:
+    """One module of its own that only the file has: a head."""
+    names = [name for name in diff.unexpected if not bookkeeping(name)]
+    roots = tops(names)
+    new = diff.agree is not None and not roots & tops(diff.agree)  # modules that the model has nothing of
+    if not names or diff.missing or len(roots) > 3 or (not new and (in_every_layer(names) or continued(names))):
+        return None
+    own = diff.agree is None or new or _last_layer(names)
+    blocks = roots & words("blocks") or not all("." in name or _HEADS.search(name) for name in names)
+    if not own or (blocks and not _last_layer(names)) or any(_NORM.search(name) for name in names):
+        return None
+    known = all(_HEADS.search(top) for top in roots)
+    args = {"tops": ", ".join(sorted(roots)), "names": tuple(names), "count": len(names)}
+    return Finding("extra_head", "extra_head", set(names), args, 0.08 if known or diff.agree is not None else 0.15)
 
 
 _NORM = re.compile(r"\.(?:bn|norm)\d*\.[a-z_]+$")  # layers within others: an option of the constructor, no part
-_SWIN = re.compile(r"(?:^|\.)layers\.\d+\.downsample\.")
 
 
-def _swin_only(lists: Lists) -> bool:
-    return all("downsample" in name or bookkeeping(name) or ".head." in f".{name}" for name in lists.every)
+def _last_layer(names: list[str]) -> bool:
+    return len({name.rpartition(".")[0] for name in names}) == 1 and bool(_HEADS.search(names[0].split(".")[-2:][0]))
 
 
-def _part(lists: Lists) -> Reading | None:
-    """Only a head, only a backbone, or only the twin of another tensor."""
-    names = [*lists.missing, *lists.unexpected]
-    if lists.sizes or not names:
+def lacking(diff: Difference) -> Finding | None:
+    """Whole modules that only the model has: the file is the backbone without them, with at most a head of its own."""
+    names = [name for name in diff.missing if not bookkeeping(name)]
+    roots, theirs = tops(names), tops(name for name in diff.unexpected if not bookkeeping(name))
+    if not names or in_every_layer(names) or continued(names) or _next_block(names):
         return None
-    if len(names) < 4 and all(TIED.search(name) for name in names):
-        return Reading("tied_weights", names[0], f"only {names[0]} differs")
-    heads = len(lists.tops_file) < 3 and all(HEADS.search(top) for top in lists.tops_file)
-    if not lists.missing and heads and not all(_NORM.search(name) for name in lists.unexpected):
-        return Reading("extra_head", ", ".join(sorted(lists.tops_file)), f"surplus are only {sample(lists.unexpected)}")
-    imagenet = len(lists.tops_file) > 1 and lists.tops_file <= IMAGENET_TOP
-    file_is_head = bool(lists.tops_file) and lists.tops_file <= HEAD_TOPS and not lists.tops_file & lists.tops_model
-    model_is_head = all(HEADS.search(top) or top.startswith("decode") for top in lists.tops_model) and _spread(names)
-    if (
-        (imagenet and not lists.missing)
-        or (file_is_head and lists.missing)
-        or (model_is_head and not lists.unexpected and len(names) > 3)
-    ):
-        return Reading(
-            "backbone_only", "", f"only in the model: {sample(lists.missing)}; in the file: {sample(lists.unexpected)}"
-        )
-    return None
+    head = len(theirs) < 3 and all(_HEADS.search(top) for top in theirs)
+    if diff.agree is not None:
+        whole = (diff.agree and not roots & tops(diff.agree)) or _below(names, diff)
+        if (
+            not whole
+            or not head
+            or len(diff.unexpected) > len(diff.agree)
+            or (_stems(names) and len(names) > len(diff.agree))
+        ):
+            return None
+        cost = 0.07
+    else:
+        known = all(_HEADS.search(top) or top.startswith(("decode", "fpn")) for top in roots)
+        if diff.whole and _stems(names) and len(roots) > 2:
+            return None  # the network itself
+        if not head or len(roots) > 4 or (diff.one_list and not known) or (not known and not theirs and len(names) < 4):
+            return None
+        cost = 0.1 if known else 0.2
+    args = {"names": tuple(names), "count": len(names), "tops": ", ".join(sorted(roots)), "own": tuple(diff.unexpected)}
+    text = "backbone_only_head" if diff.unexpected else "backbone_only"
+    return Finding("backbone_only", text, {*names, *diff.unexpected}, args, cost)
 
 
-_PART = ("Look for the rest: a model saved in several files (NAME-00001-of-00004) is all of them together. "
-         "`dav2 diagnose FILE` says what this one holds.")  # fmt: skip
+def _next_block(names: list[str]) -> bool:
+    """Whether all names are of one numbered part that is not the first."""
+    blocks = {_block(name) for name in names}
+    return len(blocks) == 1 and all(number not in ("", "0") for _, number in blocks)
 
 
-def everything_missing(lists: Lists) -> list[Reading] | None:
-    """The whole model is missing, and the text does not show what the file has instead."""
-    first = [name for name in lists.missing if not any(part.isdigit() and int(part) for part in name.split("."))]
-    if lists.unexpected or lists.sizes or len(lists.missing) < 4 or len(first) < 3 or not _spread(first):
+def _block(name: str) -> tuple[str, str]:
+    """The path and the number of the first numbered part in a name, both empty where there is none."""
+    match = NUMBERED.search(name)
+    return (name[: match.start()], match[1]) if match else ("", "")
+
+
+def _below(names: list[str], diff: Difference) -> bool:
+    """Whether whole modules of the second level are what lacks (under `model.` or `net.` everything is one top)."""
+    second = {".".join(name.split(".")[:2]) for name in names}
+    there = {".".join(name.split(".")[:2]) for name in diff.agree or ()}
+    return not second & there and not any(part.rpartition(".")[2].isdigit() for part in second)
+
+
+def one_of_several(diff: Difference) -> Finding | None:
+    """The file has a part of the model and nothing else, cut somewhere among its blocks."""
+    names = [name for name in diff.missing if not bookkeeping(name)]
+    if not diff.whole or not names or diff.unexpected or diff.sizes or in_every_layer(names) or continued(names):
         return None
-    begun = any(name.startswith("pretrained.") for name in first) and "pretrained.cls_token" not in lists.missing
-    if begun and lists.complete:
-        seen = f"missing {sample(first)}, but not pretrained.cls_token, which is the first"
-        return [Reading("different_model", "only a part of Depth Anything is in the file", seen, remedy=_PART)]
-    count = len(lists.missing)
-    evidence = f"{count} missing names from the model's first on ({lists.missing[0]}); the file's are not shown"
-    wrapper = Reading("wrapper_prefix", "or another prefix, if the file's names end in the missing ones", evidence)
-    box = Reading("training_container", "if the file's own names are model, optimizer, teacher, state_dict", evidence)
-    outer = Reading("outer_module_prefix", "if the file is of a network around this one (core.core.)", evidence)
-    if lists.model_class == "DinoVisionTransformer":  # DINOv2 saves its backbone under teacher
-        return [box, wrapper]
-    if lists.model_class == "DepthAnything":  # version 1, whose metric training wraps it as core.core.
-        return [outer, wrapper]
-    return [wrapper, box]
+    blocks = {_block(name) for name in names}
+    there = _stems(diff.agree or ())
+    if not any(stem in there if diff.agree else (stem, "0") not in blocks for stem in _stems(names)):
+        return None
+    return Finding("sharded_model", "sharded_part", set(names), {"names": tuple(names), "count": len(names)}, 0.09)
 
 
-def different(lists: Lists) -> Reading | list[Reading] | None:
-    """No relation was found: another model, or the same in a way that these rules do not know."""
-    if lists.missing and lists.unexpected:
-        both = f"missing {sample(lists.missing)}; unexpected {sample(lists.unexpected)}; no common pattern"
-        return Reading("different_model", lists.model_class, both)
-    if lists.sizes and not lists.missing and not lists.unexpected:
-        return Reading(
-            "different_model", lists.model_class, f"layers here and there differ in shape: {sample(list(lists.sizes))}"
-        )
-    names = lists.missing or lists.unexpected
-    scattered = lists.missing and not lists.sizes and len(names) < 4 and len({_path(name) for name in names}) > 3
-    if not names or scattered or (not lists.missing and len(lists.every) < 3):
-        return None  # too little to say
-    side = "the model" if lists.missing else "the file"
-    return Reading("different_model", "another version, option or class", f"only {side} has {sample(names)}")
-
-
-def _spread(names: list[str]) -> bool:
-    """Names from several parts of a model, not all of one numbered layer."""
-    return len(tops(names)) > 1 or len({".".join(name.split(".")[:2]) for name in names}) > 1
-
-
-def _path(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-#: Before the relations: names that speak for themselves. After them: whose vocabulary, which part.
-BEFORE = (_special, _container, _only_bookkeeping, _ema)
-AFTER = (_depth, _naming, _part, everything_missing, different)
+def _stems(names: Iterable[str]) -> set[str]:
+    """The paths below which two numbered blocks or more are."""
+    counts = Counter(stem for stem, _ in {_block(name) for name in names})
+    return {stem for stem, count in counts.items() if stem and count > 1}

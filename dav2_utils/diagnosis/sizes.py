@@ -1,202 +1,293 @@
-"""What pairs of shapes give away: another encoder size, another picture size, another number of classes.
+"""What pairs of shapes give away: another width or depth, another picture size, another number of classes, slices.
 
-A rule looks at the size lines of an error, each a shape in the file and a shape in the model, and gives its reading or
-None. Standard library only.
+A rule accounts for the size lines whose shapes it explains, whatever the names are. Standard library only.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from fractions import Fraction
 
-from ..encoders import ENCODERS, table_for
+from ..encoders import ENCODERS, PATCH, table_for
+from ..texts import say
 from ..wrappers import bare
-from .message import Shape
-from .names import Lists, Reading, bookkeeping, sample
-from .words import BLOCKS, GEOMETRY, HEADS, WIDTHS
+from .causes import Finding, words
+from .difference import Difference, bookkeeping, family
+from .message import Pair, Shape
+from .parts import continued
 
-Pair = tuple[Shape, Shape]
-HEAD_OPTIONS = ("Build the model with the features and out_channels of the training: layerN_rn.weight is (features, "
-                "out_channels[N-1], 3, 3).")  # fmt: skip
+Sizes = dict[str, Pair]
+_POSITIONS = re.compile(
+    r"pos(?:ition(?:al)?)?_?emb|rel(?:ative)?_?pos|pos_?table|position_bias_table|abs_pos|attn_mask|rel_height|rel_width|"
+    r"position_index|anchors|valid_mask|freqs_c(?:is|os)|\bgrid\b|time_embed\b|temporal_embed"
+)
 
 
-def by_sizes(lists: Lists) -> Reading | list[Reading] | None:
-    """The reading that the size lines allow, from the telling to the vague."""
-    sizes = {bare(name): pair for name, pair in lists.sizes.items() if pair[0] != pair[1]}
+def differing(pair: Pair) -> list[int]:
+    """The dimensions in which two shapes of one length differ."""
+    return [i for i, (a, b) in enumerate(zip(*pair, strict=False)) if a != b]
+
+
+def shown(shape: Shape) -> str:
+    return str(list(shape))
+
+
+def _first(sizes: Sizes, **more: object) -> dict[str, object]:
+    """The arguments that every text about sizes may use: the names, and the first pair of shapes."""
+    name, (file, model) = next(iter(sizes.items()))
+    return {"name": name, "names": tuple(sizes), "count": len(sizes), "file": shown(file), "model": shown(model)} | more
+
+
+def packed(diff: Difference) -> Finding | None:
+    """Shapes of quantised layers: with scales beside them, packed into one column, or equal but not to be copied."""
+    sizes = diff.sizes
+    equal = {name: pair for name, pair in sizes.items() if pair[0] == pair[1]}
+    if equal:
+        return Finding("quantized", "quantized_equal", set(sizes), _first(equal), 0.02)
+    scales = {name for name in sizes if name.rpartition(".")[2] in words("quantized") or "scales" in name}
+    columns = {name for name, pair in sizes.items() if any(_is_column(a, b) for a, b in (pair, pair[::-1]))}
+    layers = {name.rpartition(".")[0] for name in scales | columns}
+    accounts = {name: pair for name, pair in sizes.items() if name.rpartition(".")[0] in layers or name in columns}
+    return Finding("quantized", "quantized_sizes", set(accounts), _first(accounts), 0.03) if accounts else None
+
+
+def _is_column(a: Shape, b: Shape) -> bool:
+    """Whether `a` is [N, 1] (or [N]) and packs the numbers of the matrix `b`."""
+    return len(a) == len(b) == 2 and a[1] == 1 < b[1] and a[0] > 0 and b[0] * b[1] in (a[0], 2 * a[0], 8 * a[0])
+
+
+def reshaped(diff: Difference) -> Finding | None:
+    """The same numbers with a dimension of one more or less."""
+    same = {
+        name: pair for name, pair in diff.sizes.items()
+        if pair[0] != pair[1] and [n for n in pair[0] if n != 1] == [n for n in pair[1] if n != 1]
+    }  # fmt: skip
+    return Finding("different_model", "reshaped", set(same), _first(same), 0.05) if same else None
+
+
+def positional(diff: Difference) -> Finding | None:
+    """Single numbers on the names of tensors: names and tensors were paired by their position."""
+    sizes = diff.sizes
+    scalars = [name for name, (file, model) in sizes.items() if not file and math.prod(model) > 1]
+    odd = [name for name, (file, model) in sizes.items() if len(file) != len(model)]
+    shapes = [Counter(pair[side] for pair in sizes.values()) for side in (0, 1)]
+    mixed = len(odd) > 2 and 4 * len(odd) >= len(sizes) and 2 * sum((shapes[0] & shapes[1]).values()) >= len(sizes)
+    if not mixed and (not scalars or 2 * len(scalars) < len(sizes)):
+        return None
+    args = _first({name: sizes[name] for name in scalars or odd})
+    return Finding("damaged_names", "damaged_by_position", set(diff.names), args, 0.05)
+
+
+def sliced(diff: Difference) -> Finding | None:
+    """One process's slices: each tensor is shorter in one dimension, by one factor for all, or flat, or empty."""
+    sizes = {name: pair for name, pair in diff.sizes.items() if not bookkeeping(name)}
     if not sizes:
         return None
-    for rule in (_sharded, _known_encoder, _width, _geometry, _one_ratio, _one_difference, _last_layers):
-        if found := rule(sizes, lists):
-            return found
+    if all(model == (0,) for _, model in sizes.values()):
+        return Finding("sharded_model", "sharded_zero3", set(sizes), _first(sizes), 0.02)
+    flat = {name for name, (file, model) in sizes.items() if len(file) == 1 and (len(model) > 1 or file < model)}
+    if len(flat) == len(sizes) and any(len(model) > 1 for _, model in sizes.values()):
+        return Finding("sharded_model", "sharded_flat", set(sizes), _first(sizes), 0.04)
+    if any(len(file) != len(model) or len(differing((file, model))) != 1 for file, model in sizes.values()):
+        return None
+    pairs = {(file[i], model[i]) for file, model in sizes.values() for i in differing((file, model))}
+    parts = next((n for n in range(2, 65) if all(-(-b // n) == a or a == b // n for a, b in pairs)), 0)
+    matrices = [name for name, (file, _) in sizes.items() if len(file) > 1]
+    if not parts or len(pairs) < 2 or len(matrices) < 2:
+        return None
+    exact = {Fraction(a, b) for a, b in pairs}
+    if len(exact) > 1 and not all(differing(pair) == [0] for pair in sizes.values()):
+        return None
+    return Finding("sharded_model", "sharded_slices", set(sizes), _first(sizes, parts=parts), 0.06)
+
+
+# Pictures -----------------------------------------------------------------------------------------------------------
+
+
+def geometry(diff: Difference) -> Finding | None:
+    """Position tables, the patch embedding, or the channels of a first convolution."""
+    kinds = {name: kind for name, pair in diff.sizes.items() if (kind := _kind(name, pair, len(diff.sizes)))}
+    if not kinds:
+        return None
+    sizes = {name: diff.sizes[name] for name in kinds}
+    for kind in ("patch", "channels", "image"):
+        chosen = {name: pair for name, pair in sizes.items() if kinds[name] == kind}
+        if chosen:
+            numbers = {"patch": _patches, "channels": _channels, "image": _pixels}[kind](chosen, diff)
+            text = f"input_geometry_{kind}" if numbers else "input_geometry"
+            return Finding("input_geometry", text, set(kinds), _first(chosen) | numbers, 0.06)
     return None
 
 
-def _sharded(sizes: dict[str, Pair], _lists: Lists) -> Reading | None:
-    empty = [name for name, (_, model) in sizes.items() if model == (0,)]
-    if len(empty) == len(sizes):
-        return Reading("sharded_model", "DeepSpeed ZeRO-3", f"the model's side is [0]: {sample(empty)}", remedy=_GATHER)
-    pairs = list(sizes.values())  # another size of the network would change a matrix in both directions
-    cut = all(file and model and file[0] < model[0] and file[1:] == model[1:] for file, model in pairs)
-    if cut and any(len(model) == 2 for _, model in pairs) and len({model[0] for _, model in pairs}) > 2:
-        seen = f"every tensor is shorter in its first dimension, and in no other: {_pair(sizes)}"
-        return Reading("sharded_model", "one process's slices", seen)
+def _kind(name: str, pair: Pair, lines: int) -> str:
+    """What a pair of shapes is the mark of: image, patch, channels; empty for none of them."""
+    file, model = pair
+    if len(file) != len(model) or not file:
+        return ""
+    differ = differing(pair)
+    width = len(file) - 1
+    if _POSITIONS.search(name) and (len(file) < 3 or width not in differ or len(differ) > 1):
+        return "image"
+    if (len(file) == 3 and file[0] == 1 and differ == [1]) or (len(file) == 2 and differ == [0] and _grids(pair)):
+        return "image" if _grids(pair) or len(file) == 3 else ""
+    if len(file) in (4, 5) and differ and min(differ) >= 2:
+        return "patch" if lines <= 4 and min(*file[2:], *model[2:]) > 1 else ""
+    few = len(file) in (4, 5) and differ == [1] and max(file[1], model[1]) <= 32
+    return "channels" if few and lines <= 4 and not re.search(r"\.[1-9]\d*\.[^.]+\.[^.]+\.", name) else ""
+
+
+def _grids(pair: Pair) -> tuple[int, int] | None:
+    """The sides of the two square grids of patches, whatever single tokens are beside them."""
+    file, model = pair
+    a, b = (file[1], model[1]) if len(file) == 3 else (file[0], model[0])
+    for single in (1, 0, 2, 5):
+        x, y = math.isqrt(max(a - single, 0)), math.isqrt(max(b - single, 0))
+        if x * x == a - single and y * y == b - single and min(x, y) > 1 and max(x, y) < 150:
+            return x, y
     return None
 
 
-_GATHER = "Load the weights before the model is partitioned, or around the load gather the parameters."
+def _pixels(sizes: Sizes, diff: Difference) -> dict[str, object]:
+    pair = next(iter(sizes.values()))
+    grids = _grids(pair) if len(pair[0]) > 1 else None
+    if not grids:
+        return {}
+    kernels = [s for s in (diff.agree or {}).values() if len(s) == 4 and s[2] == s[3] > 3 and s[0] == pair[0][-1]]
+    patch = kernels[0][2] if kernels else PATCH if _ours(diff) else 16
+    return {"here": grids[0], "there": grids[1], "patch": patch, "pixels": grids[0] * patch, "wanted": grids[1] * patch}
 
 
-def _known_encoder(sizes: dict[str, Pair], _lists: Lists) -> Reading | None:
-    """Depth Anything's own tables: which encoders fit the file's shapes, and which the model's?"""
+def _patches(sizes: Sizes, _diff: Difference) -> dict[str, object]:
+    file, model = next(iter(sizes.values()))
+    return {"here": "x".join(map(str, file[2:])), "there": "x".join(map(str, model[2:]))}
+
+
+def _channels(sizes: Sizes, _diff: Difference) -> dict[str, object]:
+    file, model = next(iter(sizes.values()))
+    return {"here": file[1], "there": model[1]}
+
+
+# Heads and adapters -------------------------------------------------------------------------------------------------
+
+
+def outputs(diff: Difference) -> Finding | None:
+    """Only the number of outputs differs, in layers that a task puts at the end, or in tables of tokens."""
+    sizes = {
+        name: pair for name, pair in diff.sizes.items() if differing(pair)[:1] == [0] and pair[0][1:] == pair[1][1:]
+    }
+    layers = {name.rpartition(".")[0] for name in sizes}
+    pairs = Counter((file[0], model[0]) for file, model in sizes.values())
+    flat = [name for name, (file, _) in sizes.items() if len(file) == 1]
+    norms = [n for n in flat if n.endswith((".weight", ".running_mean")) and f"{n[:-7]}.bias" in diff.sizes]
+    if not sizes or len(layers) > 6 or len(sizes) > 12 or len(pairs) > 3 or norms:
+        return None
+    (file, model), _ = pairs.most_common(1)[0]
+    tokens = max(file, model) >= 5_000 or any("emb" in name for name in sizes)
+    text = "head_size_tokens" if tokens else "head_size"
+    cost = 0.08 if len(layers) < 3 else 0.12
+    return Finding("head_size", text, set(sizes), _first(sizes, here=file, there=model), cost)
+
+
+def adapter_sizes(diff: Difference) -> Finding | None:
+    """An adapter of another rank, or of another base model."""
+    sizes = {name: pair for name, pair in diff.sizes.items() if "lora_" in name and differing(pair)}
+    if not sizes:
+        return None
+    ranks = Counter((file[i], model[i]) for file, model in sizes.values() for i in differing((file, model)))
+    (rank, wanted), count = ranks.most_common(1)[0]
+    inner = [0 if "lora_A" in name else -1 for name in sizes]
+    one = count == len(sizes) and all(p[0][i] != p[1][i] for i, p in zip(inner, sizes.values(), strict=True))
+    text = "adapter_rank" if one else "adapter_base"
+    return Finding("adapter_weights", text, set(sizes), _first(sizes, here=rank, there=wanted), 0.04)
+
+
+# Encoders -----------------------------------------------------------------------------------------------------------
+
+
+def head_options(diff: Difference) -> Finding | None:
+    """Depth Anything's head, built with other options."""
+    sizes = {name: pair for name, pair in diff.sizes.items() if ".depth_head." in f".{name}"}
+    if not sizes or len(sizes) < len(diff.sizes) or diff.missing or diff.unexpected:
+        return None
+    name = next((name for name in sizes if "layer1_rn" in name), next(iter(sizes)))
+    return Finding("different_model", "head_options", set(sizes), _first({name: sizes[name]}, count=len(sizes)), 0.06)
+
+
+def encoder(diff: Difference) -> Finding | None:
+    """Another size of the same network: widths in layers of several kinds, or blocks that only one side has."""
+    sizes = {name: pair for name, pair in diff.sizes.items() if differing(pair) and not bookkeeping(name)}
+    ratio = _ratio(sizes) if sizes else None
+    blocks = [(side, found) for side, names in (("file", diff.missing), ("model", diff.unexpected))
+              if (found := continued(names, diff.begun, all_=not ratio))]  # fmt: skip
+    extra = {name for _, (names, _, _) in blocks for name in names}
+    known = _known(diff)
+    if not (ratio or blocks or known) or (sizes and not (ratio or known) and len(extra) < len(sizes)):
+        return None
+    accounts = {*extra, *(sizes if ratio else ())}
+    args: dict[str, object] = {"names": tuple(n for n in diff.names if n in accounts), "count": len(sizes)}
+    if sizes and (ratio or known):
+        args |= _first(sizes, here=(ratio or (0, 0))[0], there=(ratio or (0, 0))[1])
+    text = "encoder_width"
+    if blocks:
+        side, (names, first, last) = blocks[0]
+        args |= {"side": side, "first": first, "last": last + 1, "name": names[0], "extra": len(names)}
+        text = f"encoder_blocks_{side}" if not ratio else f"encoder_both_{side}"
+    if known:
+        text = "encoder_known" if "depth" in known else "encoder_one"
+        return Finding("wrong_encoder", text, set(diff.names), args | known, 0.05 if "depth" in known else 0.07)
+    return Finding("wrong_encoder", text, accounts, args, 0.1)
+
+
+def _ratio(sizes: Sizes) -> tuple[int, int] | None:
+    """The commonest pair of widths, if the lines are those of another width: many layers, or one ratio in several."""
+    lines = [pair for pair in sizes.values() if len(pair[0]) == len(pair[1])]
+    tokens = [pair for pair in lines if len(pair[0]) == 3 and pair[0][0] == pair[1][0] == 1 and differing(pair) == [2]]
+    widths = Counter((file[i], model[i]) for file, model in lines for i in differing((file, model)))
+    ratios = Counter(r for pair in lines for r in {Fraction(pair[0][i], pair[1][i] or 1) for i in differing(pair)})
+    if not widths:
+        return None
+    common = max(widths, key=lambda pair: widths[pair])
+    kinds, layers = {family(name) for name in sizes}, {name.rpartition(".")[0] for name in sizes}
+    _, most = ratios.most_common(1)[0]
+    spread = len(layers) >= 8 and len({family(layer) for layer in layers}) >= 3
+    flat = all(differing(pair) == [0] for pair in lines) and len(widths) == 1 and all(
+        len(pair[0]) > 1 or not name.endswith(".weight") for name, pair in sizes.items())  # fmt: skip
+    one = len(kinds) >= 2 and len(layers) >= 2 and 5 * most >= 4 * len(sizes) and not flat
+    return (tokens and (tokens[0][0][2], tokens[0][1][2])) or (common if one or spread else None)
+
+
+def _ours(diff: Difference) -> bool:
+    """Whether this is a Depth Anything, whose class takes encoder="vits"."""
+    return diff.model_class.startswith("DepthAnything") or any(
+        (".pretrained." in f".{name}" and ".pretrained.model." not in f".{name}") or ".depth_head." in f".{name}"
+        for name in [*diff.sizes, *diff.missing]
+    )
+
+
+def _known(diff: Difference) -> dict[str, object] | None:
+    """Which of Depth Anything's sizes fit the file's shapes, and which the model's."""
+    if not _ours(diff):
+        return None
     tables = {name: table_for(name) for name in ENCODERS}
     file, model, lines = set(ENCODERS), set(ENCODERS), 0
-    for name, pair in sizes.items():
-        own = _official(name)
-        if own and own != "pretrained.pos_embed":
+    for name, pair in diff.sizes.items():
+        own = _OWN.search(bare(name))
+        if own and own[1] != "pretrained.pos_embed":
             lines += 1
-            file &= {e for e, table in tables.items() if own in table and table[own].shape == pair[0]}
-            model &= {e for e, table in tables.items() if own in table and table[own].shape == pair[1]}
+            file &= {e for e, table in tables.items() if own[1] in table and table[own[1]].shape == pair[0]}
+            model &= {e for e, table in tables.items() if own[1] in table and table[own[1]].shape == pair[1]}
     if not lines or not (file or model) or file & model:
         return None
-    if not (file and model) and all(_official(name).startswith("depth_head.") for name in sizes):
-        return Reading("different_model", "the head's options (features, out_channels)", f"the encoder agrees, the "
-                       f"head does not: {_pair(sizes)}", remedy=HEAD_OPTIONS)  # fmt: skip
-    mine, theirs = "/".join(sorted(file)) or "another size", "/".join(sorted(model)) or "another size"
-    remedy = (
-        f'Build the model with encoder="{mine}" and its features; no renaming can change a size.'
-        if len(file) == 1
-        else ""
-    )
-    return Reading("wrong_encoder", f"the file is {mine}, the model is {theirs}",
-                   f"{lines} size lines fit the official tables: {_pair(sizes)}", remedy=remedy)  # fmt: skip
+    if not (file and model) and all(".depth_head." in f".{name}" for name in diff.sizes):
+        return None  # the head's options
+    found: dict[str, object] = {side: "/".join(sorted(some)) or say("findings.another_size")
+                                for side, some in (("mine", file), ("theirs", model))}  # fmt: skip
+    if len(file) == len(model) == 1:
+        a, b = ENCODERS[file.pop()], ENCODERS[model.pop()]
+        found |= {"here": a.width, "there": b.width, "depth": a.depth, "wanted": b.depth}
+    return found
 
 
-def _official(name: str) -> str:
-    """`name` from `pretrained.` or `depth_head.` on, or as DINOv2 calls it without; empty where it is neither."""
-    match = re.search(r"(?:^|\.)((?:pretrained|depth_head)\..+)", name, re.S)
-    if match and not match[1].startswith("pretrained.model."):
-        return match[1]
-    dino = re.match(
-        r"(?:backbone\.)?((?:blocks\.\d+\.|cls_token$|mask_token$|patch_embed\.|norm\.).*|cls_token|mask_token)", name
-    )
-    return f"pretrained.{dino[1]}" if dino else ""
-
-
-def _geometry(sizes: dict[str, Pair], lists: Lists) -> Reading | None:
-    """All size lines are position tables, the patch embedding, or the channels of a first or last convolution."""
-    kinds = {name: _geometric(name, file, model) for name, (file, model) in sizes.items()}
-    others = [name for name in [*lists.missing, *lists.unexpected] if not (GEOMETRY.search(name) or bookkeeping(name))]
-    if not all(kinds.values()) or others:
-        return None
-    found = set(kinds.values())
-    detail = "patch size" if "patch size" in found else "input channels" if "channels" in found else "image size"
-    return Reading("input_geometry", detail, f"only {sample(sizes)} differ: {_pair(sizes)}")
-
-
-def _geometric(name: str, file: Shape, model: Shape) -> str:
-    """What a pair of shapes is the mark of: image size, patch size, channels; empty for none of them."""
-    if len(file) != len(model):
-        return ""
-    differ = [i for i, (a, b) in enumerate(zip(file, model, strict=True)) if a != b]
-    if GEOMETRY.search(name):
-        return "image size" if len(file) < 3 or len(file) - 1 not in differ or len(differ) > 1 else ""
-    if len(file) < 4:
-        return ""
-    if _PATCHES.search(name) and min(differ) >= 2:
-        return "patch size"
-    few = all(max(file[i], model[i]) <= 16 for i in differ)
-    first = _PATCHES.search(name) or not re.search(r"\.[1-9]\d*\.", name)
-    return "channels" if few and differ == [1] and first else ""
-
-
-_PATCHES = re.compile(r"patch_?embed|conv_proj|to_patch")
-
-
-def _width(sizes: dict[str, Pair], lists: Lists) -> Reading | None:
-    """A token, a position table or a patch embedding whose width is that of another vision transformer."""
-    for name, (file, model) in sizes.items():
-        axis = 0 if _PATCHES.search(name) else -1
-        if (GEOMETRY.search(name) or _PATCHES.search(name) or "cls_token" in name) and len(file) == len(model) > 2:
-            rest = [pair for i, pair in enumerate(zip(file, model, strict=True)) if i != axis % len(file)]
-            if file[axis] != model[axis] and {file[axis], model[axis]} <= WIDTHS and all(a == b for a, b in rest):
-                widths = f"tokens of {file[axis]} channels in the file, {model[axis]} in the model"
-                return Reading("wrong_encoder", widths, f"{name}: {_pair({name: (file, model)})}")
-    return None
-
-
-def _one_ratio(sizes: dict[str, Pair], lists: Lists) -> Reading | None:
-    """Widths differ by one constant ratio in layers of several kinds, as sizes of one transformer do."""
-    lines = {name: pair for name, pair in sizes.items() if not bookkeeping(name) and len(pair[0]) == len(pair[1])}
-    ratios = Counter(ratio for pair in lines.values() for ratio in _ratios(*pair))
-    if not ratios or len(lines) < 2:
-        return None
-    ratio, _ = ratios.most_common(1)[0]
-    fitting = [name for name, pair in lines.items() if ratio in _ratios(*pair)]
-    kinds = {re.sub(r"\d+", "#", name) for name in fitting}
-    in_blocks = [name for name in fitting if BLOCKS & set(name.split(".")) or _ENCODER.search(name)]
-    kernels = any(_kernel(*pair) for pair in sizes.values())
-    if 5 * len(fitting) < 4 * len(sizes) or len(kinds) < 2 or 2 * len(in_blocks) < len(fitting) or kernels:
-        return None
-    if all("downsample" in name for name in fitting) or all("decoder" in name for name in fitting):
-        return None
-    side = "the file's is larger" if ratio > 1 else "the model's is larger"
-    return Reading("wrong_encoder", f"widths differ by {ratio}: {side}",
-                   f"{len(fitting)} of {len(sizes)} size lines have the ratio {ratio}: {_pair(sizes)}")  # fmt: skip
-
-
-_ENCODER = re.compile(
-    r"cls_token|patch_embed|encoder|backbone|embeddings?\.|\.attn\.|\.attention\.|\.mlp\.|projects\.|pos_embed"
-)
-
-
-def _ratios(file: Shape, model: Shape) -> set[Fraction]:
-    return {Fraction(a, b) for a, b in zip(file, model, strict=True) if a != b and a and b}
-
-
-def _kernel(file: Shape, model: Shape) -> bool:
-    return len(file) == len(model) == 4 and file[2:] != model[2:]
-
-
-def _one_difference(sizes: dict[str, Pair], _lists: Lists) -> Reading | None:
-    """The same number of input channels more in several layers: features of a larger encoder are joined to others."""
-    jumps = {abs(a.features - b.features) for a in ENCODERS.values() for b in ENCODERS.values() if a is not b}
-    gaps = Counter(
-        tuple(a - b for a, b in zip(file, model, strict=True))
-        for file, model in sizes.values()
-        if len(file) == len(model)
-    )
-    if len(sizes) < 2 or len(gaps) != 1:
-        return None
-    gap = next(iter(gaps))
-    step = [abs(number) for number in gap if number]
-    if len(gap) > 1 and not gap[0] and len(step) == 1 and step[0] in jumps and len(set(sizes.values())) > 1:
-        return Reading("wrong_encoder", f"{step[0]} feature channels more or less, as between two encoders",
-                       f"all {len(sizes)} size lines differ by {step[0]} input channels: {_pair(sizes)}")  # fmt: skip
-    return None
-
-
-def _last_layers(sizes: dict[str, Pair], lists: Lists) -> Reading | None:
-    """Only the number of outputs differs, in layers that a task puts at the end, or in tables of tokens."""
-    if lists.missing or lists.unexpected or len(sizes) > 12:
-        return None
-    outputs = [name for name, (file, model) in sizes.items() if file[1:] == model[1:] and file[:1] != model[:1]]
-    ends = [name for name in outputs if _END.search(name) or any(HEADS.search(part) for part in name.split("."))]
-    if len(outputs) == len(sizes) and 2 * len(ends) >= len(outputs):
-        detail = (
-            "number of tokens"
-            if any("embed_tokens" in n or "lm_head" in n or "word_emb" in n for n in sizes)
-            else "number of classes"
-        )
-        return Reading("head_size", detail, f"only the first dimension of {sample(sizes)} differs: {_pair(sizes)}")
-    return None
-
-
-_END = re.compile(
-    r"(?i)class|logit|predict|cls|score|head|fc\b|final|output|out_conv|embed_tokens|word_embeddings|wte|maskiou|bbox|seg"
-)
-
-
-def _pair(sizes: dict[str, Pair]) -> str:
-    file, model = next(iter(sizes.values()))
-    return f"{list(file)} in the file, {list(model)} in the model"
+_OWN = re.compile(r"(?:^|\.)((?:pretrained|depth_head)\..+)", re.S)

@@ -1,0 +1,267 @@
+"""Which causes stand: those that together account for what differs, the most specific first.
+
+Every rule is one function from a `Difference` to a finding, or to nothing; the order in which they stand here decides
+nothing. A finding is worth the share of the differing names that it accounts for, less the cost of saying it. To add a
+cause, write its rule in the room where it belongs and put it into `RULES`. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..encoders import ENCODERS, infer_encoder
+from ..errors import CheckpointError
+from ..keys import Table, TensorInfo
+from ..wrappers import exchange
+from . import names, parts, sizes
+from .causes import CAUSES, Finding, words
+from .difference import Difference, bookkeeping, family, of_tables, peel, tops
+
+_NEAR = 0.25  # how much less another reading may be worth and still be told
+_ENOUGH = 0.1  # the share of names below which what is left is not a cause of its own
+
+
+@dataclass
+class Found:
+    """The causes that stand together, another reading of the same names, and whether renaming undoes all of it."""
+
+    causes: list[Finding] = field(default_factory=list)
+    other: Finding | None = None
+    worth: float = 0.0
+    undone: bool = False
+
+
+def causes_of(diff: Difference) -> Found:
+    """Why `diff` is not empty; no cause only where it is, or where it shows too little."""
+    if harmless := _harmless(diff):
+        return Found([harmless], worth=1.0)
+    for rule in FIRST:
+        finding = rule(diff)
+        if finding and 10 * len(set(finding.accounts)) >= 9 * len(diff.names):
+            return Found([finding], worth=1 - finding.cost)
+    peeled, below = peel(diff)
+    found = _cover(below)
+    every = [*peeled, *found.causes]
+    accounted = {name for finding in found.causes for name in finding.accounts}
+    found.undone = (
+        diff.whole and bool(every) and not below.sizes and not set(below.names) - accounted
+        and all(finding.undone and CAUSES[finding.cause].repairable for finding in every)
+    )  # fmt: skip
+    if peeled and diff.one_list:  # what is below it cannot be compared
+        return Found(peeled, found.causes[0] if found.causes else None, 0.9)
+    stranger = found.causes and found.causes[0].cause == "different_model" and peeled
+    if stranger and len(below.names) >= len(diff.names) - 2:  # below the prefix nothing agrees either
+        every = [*found.causes, *peeled]
+    return Found(every, found.other, found.worth, found.undone)
+
+
+def _cover(diff: Difference) -> Found:
+    """The findings that account for most of `diff` at the least cost; the rest, where it is more than a few names."""
+    total = len(diff.names)
+    if not total:
+        return Found(worth=1.0)
+    found = [finding for rule in RULES for finding in [rule(diff)] if finding]
+    found += _one_side(diff)
+    chosen: list[Finding] = []
+    left, worth = set(diff.names), 0.0
+    while left and found:
+        best = max(found, key=lambda finding: len(left.intersection(finding.accounts)) / total - finding.cost)
+        gain = len(left.intersection(best.accounts)) / total - best.cost
+        if gain <= 0:
+            break
+        chosen.append(best)
+        left -= set(best.accounts)
+        worth += gain
+    general = _different(diff)
+    assert general
+    if worth < 1 - general.cost:
+        other = chosen[0] if chosen else None
+        return Found([general], other if other and worth > 1 - general.cost - _NEAR else None, 1 - general.cost)
+    if len(left) > _ENOUGH * total and (rest := _different(diff.without(set(diff.names) - left))):
+        chosen.append(rest)
+    return Found(chosen, _second([*found, general], chosen, total), worth)
+
+
+def _second(found: Iterable[Finding], chosen: list[Finding], total: int) -> Finding | None:
+    """The best other cause for the names of the first finding."""
+    said = {finding.cause for finding in chosen}
+    first = set(chosen[0].accounts)
+    others = [finding for finding in found if finding.cause not in said and len(chosen) == 1]
+    best = max(others, key=lambda f: len(first.intersection(f.accounts)) / total - f.cost, default=None)
+    if best is None:
+        return None
+    near = len(first) / total - chosen[0].cost - len(first.intersection(best.accounts)) / total + best.cost
+    return best if near < _NEAR else None
+
+
+def _harmless(diff: Difference) -> Finding | None:
+    """What a library announces, and what is as it should be."""
+    names = [name for name in diff.names if not bookkeeping(name)]
+    if not diff.warning or not names or diff.sizes or (diff.missing and diff.unexpected):
+        return None
+    if diff.warning == "source" and (diff.missing or not tops(names) <= words("head_tops")):
+        return None
+    first = [name for name in names if ".0." in name]
+    if len(tops(names)) > 3 or (len(names) > 12 and len(first) > 3 and parts.in_every_layer(first)):
+        return None  # the network itself is new, or not used
+    return Finding(
+        "harmless", f"harmless_{diff.warning}", set(diff.names), {"names": tuple(names), "count": len(names)}
+    )
+
+
+def _tied(diff: Difference) -> Finding | None:
+    """The second name of a tensor that is saved once."""
+    names = [*diff.missing] or [*diff.unexpected]
+    if diff.sizes or not names or len(names) > 2 or (diff.missing and diff.unexpected):
+        return None
+    if not all(_twin(name, diff) for name in names):
+        return None
+    return Finding("tied_weights", "tied_weights", set(names), {"name": names[0]}, 0.04)
+
+
+def _twin(name: str, diff: Difference) -> bool:
+    path, _, last = name.rpartition(".")
+    shape = diff.missing.get(name) or diff.unexpected.get(name)
+    if diff.agree is not None and shape is not None:
+        return len(shape) == 2 and shape[0] > shape[1] and shape in diff.agree.values() and last == "weight" and (
+            f"{path}.bias" not in diff.agree or bool(_TIED.search(name)))  # fmt: skip
+    return bool(_TIED.search(name)) or (last == "weight" and diff.whole and len(diff.names) == 1 and bool(diff.missing))
+
+
+_TIED = re.compile(
+    r"(?:^|\.)(?:lm_head\.weight|embed_tokens\.weight|(?:cls\.)?predictions\.decoder\.(?:weight|bias)|embed_out\.weight)$"
+)
+
+
+def _one_side(diff: Difference) -> list[Finding]:
+    """Readings of a list that stands alone, where the other side's names are not shown."""
+    names = list(diff.names)
+    if not diff.one_list or len(names) < 2:
+        return []
+    side, path = "model" if diff.missing else "file", names[0].partition(".")[0]
+    args = {"name": names[0], "count": len(names), "path": path}
+
+    def reading(cause: str, text: str, cost: float) -> Finding:
+        return Finding(cause, text, set(names), args, cost)
+
+    other = reading("other_naming", f"naming_unseen_{side}", 0.3)
+    if not _everything(names, diff.begun):
+        return [] if parts.in_every_layer(names) and len({family(name) for name in names}) == 1 else [other]
+    common = tops(names) == {path} and not path.isdigit() and path != "pretrained"
+    if side == "file":
+        outer = reading("outer_module_prefix", "all_unexpected_outer", 0.16 if common else 0.4)
+        return [outer, other, reading("model_is_wrapped", "all_unexpected_wrapped", 0.2)]
+    wrapper = reading("wrapper_prefix", "all_missing_wrapper", 0.2 if common else 0.15)
+    box = reading("training_container", "all_missing_container", 0.25 if common else 0.16)
+    if diff.model_class == "DinoVisionTransformer":  # DINOv2 saves its backbone under teacher
+        return [reading("training_container", "all_missing_container", 0.14), wrapper]
+    if diff.model_class == "DepthAnything":  # version 1, whose metric training wraps it as core.core.
+        return [reading("outer_module_prefix", "all_missing_outer", 0.14), wrapper]
+    return [wrapper, box, *([reading("missing_outer_prefix", "all_missing_inner", 0.15)] if common else [])]
+
+
+def _everything(names: list[str], begun: bool) -> bool:
+    """Names from all over a network: from its first parts on, or of several layers within one block."""
+    first = [name for name in names if not any(part.isdigit() and int(part) for part in name.split("."))]
+    layers = {family(name.rpartition(".")[0]) for name in names}
+    spread = len(tops(first)) > 1 or len({".".join(name.split(".")[:2]) for name in first}) > 1
+    return len(names) > 3 and ((begun and len(first) > 2 and spread) or len(layers) > 3)
+
+
+def _different(diff: Difference) -> Finding | None:
+    """Another model, another version of its code, or an option of its constructor."""
+    names = diff.names
+    if not names:
+        return None
+    args = {"missing": tuple(diff.missing), "unexpected": tuple(diff.unexpected), "sizes": tuple(diff.sizes),
+            "agree": len(diff.agree or ()), "lacking": len(diff.missing), "extra": len(diff.unexpected),
+            "other": len(diff.sizes), "cls": diff.model_class}  # fmt: skip
+    if diff.agree is not None:
+        text = "different_tables"
+    elif diff.missing and diff.unexpected:
+        text = "different_names"
+    elif diff.sizes and not diff.missing and not diff.unexpected:
+        text = "different_sizes"
+    else:
+        text = "different_options_model" if diff.missing else "different_options_file"
+    return Finding("different_model", text, set(names), args, 0.45)
+
+
+#: These look at the names as they are: below a prefix the other copy would be gone.
+FIRST = (parts.special, parts.container, parts.several_sets, names.duplicated, names.damaged, names.punctuated)
+#: These look at what is left below wrappers and an outer path.
+RULES = (
+    parts.quantized, parts.only_bookkeeping, parts.averaged, parts.surplus, parts.lacking,
+    parts.one_of_several, _tied, names.weight_norm, names.other_library, names.renamed, names.shifted, sizes.packed,
+    sizes.reshaped, sizes.positional, sizes.sliced, sizes.geometry, sizes.outputs, sizes.adapter_sizes,
+    sizes.head_options, sizes.encoder, *FIRST,
+)  # fmt: skip
+
+
+def carried_out(finding: Finding, found: Table, target: Table) -> dict[str, str]:
+    """The runs to exchange, if exchanging them makes the model's very table of the file's."""
+    try:
+        names = exchange(found, finding.renaming)
+    except CheckpointError:
+        return {}
+    made = {new: found[old].shape for old, new in names.items()}
+    return finding.renaming if made == {name: info.shape for name, info in target.items()} else {}
+
+
+# Without a model ----------------------------------------------------------------------------------------------------
+
+
+def without_target(table: Table) -> list[Finding]:
+    """What a file's own names and shapes say where there is no model to compare them with: at most one cause."""
+    diff = of_tables(table, {})
+    return [found for rule in (parts.special, _slices, _transformers, _dinov2) for found in [rule(diff)] if found][:1]
+
+
+def _slices(diff: Difference) -> Finding | None:
+    """A vision transformer whose first tensors contradict each other, as in one process's part of an FSDP model."""
+    for name, shape in diff.unexpected.items():
+        path, _, last = name.rpartition("cls_token")
+        other = f"{path}patch_embed.proj.weight"
+        patches = diff.unexpected.get(other) if name.endswith("cls_token") and not last else None
+        if patches and shape is not None and (len(patches) == 1 or (shape[2:] and shape[2] != patches[0])):
+            args = {"name": name, "file": sizes.shown(shape), "other": other, "model": sizes.shown(patches)}
+            return Finding("sharded_model", "sharded_alone", set(diff.names), args)
+    return None
+
+
+def _transformers(diff: Difference) -> Finding | None:
+    names = [name for name in diff.unexpected if _HUGGING.search(name)]
+    args = {"count": len(names), "names": tuple(names)}
+    return Finding("other_naming", "naming_of_transformers", set(names), args) if names else None
+
+
+def _dinov2(diff: Difference) -> Finding | None:
+    """DINOv2's own names, which Depth Anything has under `pretrained.`"""
+    own = {
+        f"pretrained.{m[1]}": TensorInfo(shape or ())
+        for n, shape in diff.unexpected.items()
+        if (m := _DINOV2.search(n))
+    }
+    encoder = infer_encoder(own)
+    if encoder is None or len(own) < 0.9 * len(diff.unexpected):
+        return None
+    args = {"encoder": encoder, "count": len(own), "all": len(diff.unexpected)}
+    return Finding("backbone_only", "backbone_dinov2", set(diff.names), args)
+
+
+# fmt: off
+_HUGGING = re.compile(r"(^|\.)(layer\.\d+\.attention\.(attention\.)?(query|key|value|[qkv]_proj)\.|"
+                      r"layer_scale[12]\.lambda1$|embeddings\.patch_embeddings\.|neck\.fusion_stage\.)")
+# fmt: on
+_DINOV2 = re.compile(r"^(?:[a-z_]+\.){0,2}?((?:cls_token|mask_token|pos_embed|patch_embed|blocks|norm)(?:\..*)?)$")
+_HF_PATCHES = "embeddings.patch_embeddings.projection.weight"
+
+
+def transformers_encoder(table: Table) -> str | None:
+    """Which encoder a Depth Anything file with transformers' names has; None for anything else."""
+    if not any(name.startswith("neck.") or ".neck." in name for name in table):
+        return None
+    widths = [info.shape[0] for name, info in table.items() if name.endswith(_HF_PATCHES) and info.shape]
+    return next((e.name for e in ENCODERS.values() if widths and e.width == widths[0]), None)
