@@ -124,7 +124,7 @@ def _together(own: str, sources: Iterable[Said]) -> dict[str, Fact]:
             key = repr(float(value)) if type(value) in (int, float) and abs(value) < 2**53 else repr(value)
             found.setdefault(name, {}).setdefault(key, (value, []))[1].append(source)
     facts = {}
-    for name, values in sorted(found.items()):  # safetensors writes its header in any order
+    for name, values in found.items():
         each = tuple(Fact(value, ", ".join(where[:3]) + ", ..." * (len(where) > 3)) for value, where in values.values())
         if len(each) == 1 or f"{each[0].source}, ".startswith(f"{own}, "):
             facts[name] = Fact(each[0].value, each[0].source, each[1:])
@@ -144,7 +144,7 @@ def _written_down(path: Path, size: int) -> Said:
 
 
 def _plain(header: Mapping[str, str]) -> dict[str, Any]:
-    facts: dict[str, Any] = dict(header)
+    facts: dict[str, Any] = dict(sorted(header.items()))  # safetensors writes its header in any order
     for name, text in header.items():
         with contextlib.suppress(ValueError, RecursionError):
             facts[name] = json.loads(text, parse_constant=str)
