@@ -359,7 +359,7 @@ def test_the_log_is_the_default_and_goes_into_what_is_saved(tmp_path: Path) -> N
     write_log(tmp_path / LOG, encoder="tiny", max_depth=35.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "never trained")
+        warnings.filterwarnings("ignore", "these weights were never trained")
         assert load_model(tmp_path / "latest.pth").max_depth == 35.0
     with pytest.warns(UserWarning, match="max_depth 35"):
         assert load_model(tmp_path / "latest.pth", max_depth=7.0).max_depth == 7.0, "the caller stands above it"
