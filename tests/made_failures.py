@@ -1108,24 +1108,26 @@ def buffer_that_the_model_wants(net: Net, rng: random.Random) -> Made | None:
     return Made(Named({**net.state, **more}, title(net)), net.state)
 
 
-def _shared(net: Net) -> list[str]:
-    """Names of tensors that have an earlier name as well; the module's own sharing says which."""
+def _without_twins(net: Net, table: bool) -> Made | None:
+    """The file without the second names of tensors that have two, as the module's own sharing says; `table`: a table of
+    tokens is among them."""
     seen: dict[int, str] = {}
-    return [n for n, t in net.model.state_dict(keep_vars=True).items() if seen.setdefault(id(t), n) != n]
+    twice = {n: t for n, t in net.model.state_dict(keep_vars=True).items() if seen.setdefault(id(t), n) != n}
+    if not twice or table != any(t.dim() == 2 and len(t) > 256 for t in twice.values()):
+        return None
+    return Made(net.model, {name: t for name, t in net.state.items() if name not in twice})
 
 
 @kind("tied_weights", structural=False)
 def tied(net: Net, rng: random.Random) -> Made | None:
     """safetensors keeps one name of a tensor that has two: a table of tokens that is the output layer as well."""
-    twice = [name for name in _shared(net) if net.state[name].dim() == 2 and len(net.state[name]) > 256]
-    return Made(net.model, {n: t for n, t in net.state.items() if n not in twice}) if twice else None
+    return _without_twins(net, table=True)
 
 
 @kind("tied_weights", "different_model", "sharded_model", structural=False)
 def shared_inside(net: Net, rng: random.Random) -> Made | None:
     """The same of layers that are used twice, which their names do not show."""
-    twice = [name for name in _shared(net) if net.state[name].dim() != 2]
-    return Made(net.model, {n: t for n, t in net.state.items() if n not in twice}) if twice else None
+    return _without_twins(net, table=False)
 
 
 # two faults in one file

@@ -169,6 +169,8 @@ def _wrappers(diff: Difference) -> tuple[Finding | None, Difference]:
     # of a whole text with one list: whatever else both have, they call it the same; but the model's class may tell
     front = all(name.partition(".")[0] in WRAPPERS for name in diff.unexpected) and diff.agree is None
     fits = diff.whole and not (diff.missing and (diff.unexpected or diff.sizes))
+    if diff.agree is None and len({name.rpartition(".")[0] for name in diff.missing}) > 2:
+        fits = False  # of so many parts, the rest of the text was left out
     if diff.unexpected and front and diff.model_class and diff.model_class not in WRAPPER_CLASSES:
         fits = False
     if in_model == in_file or fits or below is diff:

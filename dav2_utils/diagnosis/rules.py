@@ -146,7 +146,7 @@ def _one_side(diff: Difference) -> list[Finding]:
     def reading(cause: str, text: str, cost: float) -> Finding:
         return Finding(cause, text, set(names), args, cost)
 
-    other = reading("other_naming", f"naming_unseen_{side}", 0.3)
+    other = reading("other_naming", f"naming_unseen_{side}", 0.5 if diff.model_class else 0.3)  # torch says both lists
     if not _everything(names, diff.begun):
         return [] if parts.in_every_layer(names) and len({family(name) for name in names}) == 1 else [other]
     common = tops(names) == {path} and not path.isdigit() and path != "pretrained"

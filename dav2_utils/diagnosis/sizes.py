@@ -133,7 +133,8 @@ def _kind(name: str, pair: Pair, lines: int) -> str:
     if (len(file) == 3 and file[0] == 1 and differ == [1]) or (len(file) == 2 and differ == [0] and _grids(pair)):
         return "image" if _grids(pair) or len(file) == 3 else ""
     if len(file) in (4, 5) and differ and min(differ) >= 2:
-        return "patch" if lines <= 4 and min(*file[2:], *model[2:]) > 1 else ""
+        first = file[1] <= 4 or re.search(r"patch|embed|stem", name)
+        return "patch" if lines <= 4 and first and min(*file[2:], *model[2:]) > 1 else ""
     few = len(file) in (4, 5) and differ == [1] and max(file[1], model[1]) <= 32
     return "channels" if few and lines <= 4 and not re.search(r"\.[1-9]\d*\.[^.]+\.[^.]+\.", name) else ""
 
@@ -244,7 +245,8 @@ def _ratio(sizes: Sizes) -> tuple[int, int] | None:
     """The commonest pair of widths, if the lines are those of another width: many layers, or one ratio in several."""
     lines = [pair for pair in sizes.values() if len(pair[0]) == len(pair[1])]
     tokens = [pair for pair in lines if len(pair[0]) == 3 and pair[0][0] == pair[1][0] == 1 and differing(pair) == [2]]
-    widths = Counter((file[i], model[i]) for file, model in lines for i in differing((file, model)))
+    widths = Counter((file[i], model[i]) for file, model in lines for i in differing((file, model))[:2] if i < 2 or
+                     len(file) == 3)  # fmt: skip
     ratios = Counter(r for pair in lines for r in {Fraction(pair[0][i], pair[1][i] or 1) for i in differing(pair)})
     if not widths:
         return None
