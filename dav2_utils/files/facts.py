@@ -124,7 +124,7 @@ def _together(own: str, sources: Iterable[Said]) -> dict[str, Fact]:
             key = repr(float(value)) if type(value) in (int, float) and abs(value) < 2**53 else repr(value)
             found.setdefault(name, {}).setdefault(key, (value, []))[1].append(source)
     facts = {}
-    for name, values in found.items():
+    for name, values in sorted(found.items()):  # safetensors writes its header in any order
         each = tuple(Fact(value, ", ".join(where[:3]) + ", ..." * (len(where) > 3)) for value, where in values.values())
         if len(each) == 1 or f"{each[0].source}, ".startswith(f"{own}, "):
             facts[name] = Fact(each[0].value, each[0].source, each[1:])

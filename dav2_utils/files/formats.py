@@ -166,7 +166,7 @@ def _read_safetensors(path: Path, file: BinaryIO, size: int, length: int) -> Con
         raise damaged(path, "It begins like a safetensors file, but its header has too many parts", False)
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_twice, parse_constant=str)
-        facts = dict(sorted((header.pop("__metadata__", None) or {}).items()))  # their order in a file is by chance
+        facts = header.pop("__metadata__", None) or {}
         if not all(isinstance(fact, str) for fact in facts.values()):
             raise TypeError("a fact in it is not text")
         "".join((*header, *facts, *facts.values())).encode()  # half a character, as JSON can write one, is none
