@@ -427,4 +427,4 @@ def test_the_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "argv", [lessons.__file__, "lint", "99"])
     with pytest.raises(SystemExit, match="2"):
         lessons.main()
-    assert "no lesson begins like 99" in capsys.readouterr().err
+    assert "no lesson begins with 99" in capsys.readouterr().err
