@@ -58,24 +58,35 @@ def diagnose(file: Path, encoder: str | None, against: Path | None, select: str 
 
 
 @click.command(epilog="Example: python train.py 2>&1 | tail -n 400 | dav2 explain")
-@click.argument("textfile", type=click.File("rb"), default="-")
+@click.argument("textfile", default="-", metavar="[TEXTFILE|-|TEXT]")
 @json_option
-def explain(textfile: Any, as_json: bool) -> int:
-    """Name the cause of a failed load, from the error text alone. Reads TEXTFILE, or what is pasted (`-`).
+def explain(textfile: str, as_json: bool) -> int:
+    """Name the cause of a failed load, from the error text alone.
+
+    Reads TEXTFILE, or what is pasted (`-`), or the error itself between quotation marks.
 
     Exit status: 0 the cause was recognised; 1 it was not.
     """
     from ..diagnosis.explain import explain as run
 
-    if textfile.isatty():
-        click.echo("Paste the error, then press Ctrl-D (Windows: Ctrl-Z and Enter).", err=True)
-    text = textfile.read(LONGEST_TEXT + 1)
+    text = textfile.encode() if _is_text(textfile) else _read(click.File("rb").convert(textfile, None, None))
     if len(text) > LONGEST_TEXT:
         raise CheckpointError(f"This text has more than {LONGEST_TEXT:,} bytes", "an error, and a log around it",
                               "Give its end: tail -n 400 LOG | dav2 explain", kind="usage")  # fmt: skip
     found = run(text.decode("utf-8", errors="replace"))
     emit(found, as_json)
     return 0 if found.causes else 1
+
+
+def _is_text(given: str) -> bool:
+    """Whether the error itself was given, and not the name of a file with it."""
+    return any(char in given for char in " \n\"'") and not Path(given[:4_000].partition("\n")[0]).exists()
+
+
+def _read(file: Any) -> bytes:
+    if file.isatty():
+        click.echo("Paste the error, then press Ctrl-D (Windows: Ctrl-Z and Enter).", err=True)
+    return bytes(file.read(LONGEST_TEXT + 1))
 
 
 def _pairs(_context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

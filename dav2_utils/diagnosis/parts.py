@@ -184,23 +184,6 @@ def _copies(names: Iterable[str], diff: Difference) -> list[str]:
     return best if 10 * len(best) >= 8 * len(diff.agree) and len(best) > 1 else []
 
 
-def several_sets(diff: Difference) -> Finding | None:
-    """The model's names, complete, under two or more attributes: raw and averaged, student and teacher."""
-    if not diff.whole or not diff.missing or len(diff.unexpected) < 2 * len(diff.missing):
-        return None
-    counts: Counter[str] = Counter()
-    for name in diff.unexpected:
-        parts = name.split(".", 5)
-        counts.update(".".join(parts[:k]) for k in range(1, len(parts)) if ".".join(parts[k:]) in diff.missing)
-    sets = [path for path, count in counts.items() if count == len(diff.missing)]
-    if len(sets) < 2:
-        return None
-    known = {"teacher", "student", "ema", "model_ema", "online", "target"} & {s.rpartition(".")[2] for s in sets}
-    cause = "ema_copy" if known or any("ema" in path for path in sets) else "duplicate_names"
-    args = {"paths": tuple(map(repr, sets)), "first": sets[0], "second": sets[1], "count": len(diff.missing)}
-    return Finding(cause, f"{cause}_sets", set(diff.names), args, 0.02)
-
-
 # Heads, backbones, shards -------------------------------------------------------------------------------------------
 
 _HEADS = re.compile(
@@ -218,6 +201,11 @@ def surplus(diff: Difference) -> Finding | None:
         return None
     own = diff.agree is None or new or _last_layer(names)
     blocks = roots & words("blocks") or not all("." in name or _HEADS.search(name) for name in names)
+    inside = {
+        name.split(".")[1] for name in names if name.count(".") > 1
+    }  # several modules: of a part that the model has
+    if diff.agree is None and len(roots) == 1 < len({*filter(str.isidentifier, inside)}):
+        own = own and all(_HEADS.search(top) for top in roots)
     if not own or (blocks and not _last_layer(names)) or any(_NORM.search(name) for name in names):
         return None
     known = all(_HEADS.search(top) for top in roots)
@@ -251,6 +239,8 @@ def lacking(diff: Difference) -> Finding | None:
         cost = 0.07
     else:
         known = all(_HEADS.search(top) or top.startswith(("decode", "fpn")) for top in roots)
+        if any(bare(n) != n or _FIRST.search(n) for n in names):
+            return None  # what a backbone begins with lacks too
         if diff.whole and _stems(names) and len(roots) > 2:
             return None  # the network itself
         if not head or len(roots) > 4 or (diff.one_list and not known) or (not known and not theirs and len(names) < 4):
@@ -259,6 +249,11 @@ def lacking(diff: Difference) -> Finding | None:
     args = {"names": tuple(names), "count": len(names), "tops": ", ".join(sorted(roots)), "own": tuple(diff.unexpected)}
     text = "backbone_only_head" if diff.unexpected else "backbone_only"
     return Finding("backbone_only", text, {*names, *diff.unexpected}, args, cost)
+
+
+_FIRST = re.compile(
+    r"cls_token|pos_?emb|patch_?embed|tok(?:en)?_?emb|embed_tokens|word_embeddings|(?:^|\.)stem\b|^conv1\."
+)
 
 
 def _next_block(names: list[str]) -> bool:

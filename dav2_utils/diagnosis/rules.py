@@ -8,6 +8,7 @@ cause, write its rule in the room where it belongs and put it into `RULES`. Stan
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -51,7 +52,9 @@ def causes_of(diff: Difference) -> Found:
     )  # fmt: skip
     if peeled and diff.one_list:  # what is below it cannot be compared
         return Found(peeled, found.causes[0] if found.causes else None, 0.9)
-    stranger = found.causes and found.causes[0].cause == "different_model" and peeled
+    stranger = (
+        peeled and diff.missing and diff.unexpected and found.causes[:1] and found.causes[0].cause == "different_model"
+    )
     if stranger and len(below.names) >= len(diff.names) - 2:  # below the prefix nothing agrees either
         every = [*found.causes, *peeled]
     return Found(every, found.other, found.worth, found.undone)
@@ -189,8 +192,25 @@ def _different(diff: Difference) -> Finding | None:
     return Finding("different_model", text, set(names), args, 0.45)
 
 
+def _several_sets(diff: Difference) -> Finding | None:
+    """The model's names, complete, under two or more attributes: raw and averaged, student and teacher."""
+    if not diff.whole or not diff.missing or len(diff.unexpected) < 2 * len(diff.missing):
+        return None
+    counts: Counter[str] = Counter()
+    for name in diff.unexpected:
+        parts = name.split(".", 5)
+        counts.update(".".join(parts[:k]) for k in range(1, len(parts)) if ".".join(parts[k:]) in diff.missing)
+    sets = [path for path, count in counts.items() if count == len(diff.missing)]
+    if len(sets) < 2:
+        return None
+    known = {"teacher", "student", "ema", "model_ema", "online", "target"} & {s.rpartition(".")[2] for s in sets}
+    cause = "ema_copy" if known or any("ema" in path for path in sets) else "duplicate_names"
+    args = {"paths": tuple(map(repr, sets)), "first": sets[0], "second": sets[1], "count": len(diff.missing)}
+    return Finding(cause, f"{cause}_sets", set(diff.names), args, 0.02)
+
+
 #: These look at the names as they are: below a prefix the other copy would be gone.
-FIRST = (parts.special, parts.container, parts.several_sets, names.duplicated, names.damaged, names.punctuated)
+FIRST = (parts.special, parts.container, _several_sets, names.duplicated, names.damaged, names.punctuated)
 #: These look at what is left below wrappers and an outer path.
 RULES = (
     parts.quantized, parts.only_bookkeeping, parts.averaged, parts.surplus, parts.lacking,

@@ -175,6 +175,11 @@ def test_explain_from_standard_input(tiny_model: Any) -> None:
     assert nothing.returncode == 1 and json.loads(nothing.stdout) == {"causes": []}
 
 
+def test_explain_takes_the_text_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = in_process(capsys, "explain", "KeyError: 'state_dict'")
+    assert status == 0 and [one["cause"] for one in found["causes"]] == ["no_such_entry"]
+
+
 def test_fix_a_folder_goes_on_past_a_bad_file(latest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = tmp_path / "runs"
     (runs / "one").mkdir(parents=True)

@@ -129,3 +129,26 @@ def test_shapes_of_old_and_new_messages() -> None:
 )
 def test_squeezed(text: str, squeezed: str) -> None:
     assert squeeze(text) == squeezed
+
+
+@pytest.mark.parametrize(
+    ("text", "missing", "unexpected", "complete"),
+    [
+        (CLASS + 'Missing key(s) in state_dict: "a.w", "b.w", ...', ["a.w", "b.w"], [], False),  # not its end
+        (CLASS + 'Missing key(s) in state_dict: "a.w", "b.w"…', ["a.w", "b.w"], [], False),
+        (CLASS + MISSING + 'Unexpected key(s) in state_dict: "c.w". Any ideas?', ["a.w", "b.w"], ["c.w"], True),
+        (CLASS + 'Missing key(s) in state_dict: "a.w"，"b.w"。怎么解决？', ["a.w", "b.w"], [], True),
+        ("missing_keys, unexpected_keys = net.load_state_dict(ckpt['model'])\n" + CLASS + SIZE, [], [], True),
+        ("unexpected key in source state_dict: fc.weight, fc.bias\n" + CLASS + MISSING, ["a.w", "b.w"], [], True),
+        ("Missing key(s) when loading model: ['a.w', 'b.w']", ["a.w", "b.w"], [], False),
+        ("unexpected key in source state_dict: model, optimizer", [], ["model", "optimizer"], False),
+    ],
+)  # fmt: skip
+def test_lists_as_people_paste_them(text: str, missing: list[str], unexpected: list[str], complete: bool) -> None:
+    found = parse(text)
+    assert (found.missing, found.unexpected, found.complete) == (missing, unexpected, complete)
+
+
+def test_a_text_that_begins_within_a_list_is_read() -> None:
+    found = parse('orm1.weight", "blocks.3.b", "blocks.3.c", "blocks.3.d". \n' + SIZE)
+    assert found.headless == ["blocks.3.b", "blocks.3.c", "blocks.3.d"] and list(found.size_mismatch) == ["c.w"]
