@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,3 +86,40 @@ def test_every_text_is_used_and_every_cause_has_its_texts() -> None:
     for cause in CAUSES.values():
         assert all(len(text) > 10 for text in (cause.title, cause.sign, cause.explanation, cause.remedy)), cause.name
     assert not {name for name, text in english.items() if re.search(r"\{[^}]*[^a-z_}]", text)}, "arguments by name"
+
+
+#: Rooms in which what people read is put together, and the values of two words in them that programs read.
+ROOMS = (
+    *(f"classroom/{room}" for room in ("clinic", "copies", "drawings", "exercises")),
+    *(f"classroom/{room}" for room in ("plots", "progress", "views", "widgets")),
+    *(f"diagnosis/{room}" for room in ("explain", "keytable", "report")),
+)
+VALUES = {
+    *("not attempted", "not yet", "two wrappers", "inner wrapper", "outer model", "other size", "refused object"),
+    *("other name", "other shape", "only in the file", "only in the model", "row wrap"),
+    *("metric or relative", "not repairable", "no target"),
+}
+
+
+def said_in(code: ast.AST) -> Iterator[str]:
+    """Every string in `code` except docstrings, what an error says and the files that the clinic writes."""
+    for node in ast.iter_child_nodes(code):
+        statement = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        a_file = isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "write_text"
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif not (statement or a_file or isinstance(node, ast.Raise)):
+            yield from said_in(node)
+
+
+def sentences(code: str) -> list[str]:
+    """The strings in which two words meet at a space, HTML and JavaScript aside; a name in quotes is not a word."""
+    strings = [re.sub(r"<[^>]*(>|$)", "", text) for text in said_in(ast.parse(code)) if text not in VALUES]
+    return [text for text in strings if re.search(r"[A-Za-z]{2}[,.:;)]? \(?[A-Za-z]{2}", text) and "const " not in text]
+
+
+def test_the_rooms_that_speak_to_people_hold_no_sentence() -> None:
+    root = Path(texts.__file__).parent
+    found = {room: sentences((root / f"{room}.py").read_text("utf-8")) for room in ROOMS}
+    assert not {room: left for room, left in found.items() if left}, "put them into locale/en.json, say them by name"
+    assert sentences("""say(f"<p>It {'does' if x else 'does not'} load it.</p>")""") == ["does not", " load it."]

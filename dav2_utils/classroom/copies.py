@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..texts import say
 from .setup import COPIES
 
 _LINK = re.compile(r"\]\(\.\./((?:\.\./)*docs/)")
@@ -35,13 +36,10 @@ class Copied:
         return {"folder": str(self.folder), "copied": self.made, "renewed": self.renewed, "newer": self.newer}
 
     def __str__(self) -> str:
-        lines = [f"{len(self.made)} lessons copied to {self.folder}"] if self.made else []
-        lines += [f"{name} is fresh again; your old copy is {old}" for name, old in self.renewed.items()]
-        lines += [
-            f"There is a newer {name}. Yours is kept; to get the new one beside it: dav2 lessons --fresh {name[:2]}"
-            for name in self.newer
-        ]
-        return "\n".join(lines) or f"Your lessons are in {self.folder}."
+        lines = [say("copies.made", count=len(self.made), folder=self.folder)] if self.made else []
+        lines += [say("copies.fresh", name=name, old=old) for name, old in self.renewed.items()]
+        lines += [say("copies.newer", name=name, number=name[:2]) for name in self.newer]
+        return "\n".join(lines) or say("copies.folder", folder=self.folder)
 
 
 def copy_lessons(folder: str | os.PathLike[str] = COPIES, fresh: Iterable[str] | None = None) -> Copied:

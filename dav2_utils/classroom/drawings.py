@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from ..diagnosis.keytable import SIGNS, show_keys
+from ..diagnosis.keytable import SIGNS, compared, show_keys
 from ..texts import printable, say
 from ..wrappers import WRAPPERS
 from .plots import Picture, blank, finish, plainly
@@ -110,7 +110,7 @@ def draw_tables(file: Any, model: Any, *, rows: int = 5, dark: bool = False) -> 
     for at, (there, verdict, here, form) in enumerate(shown):
         y = 0.42 + 0.23 + 0.3 * at
         sheet.parts(left + 0.13, y, _in_parts(there))
-        sheet.text((middle + right) / 2, y, f"{SIGNS[verdict]} {verdict}", "soft", 9, ha="center")
+        sheet.text((middle + right) / 2, y, compared(verdict), "soft", 9, ha="center")
         sheet.parts(right + 0.13, y, _in_parts(here))
         sheet.text(right + wide[1] + 0.15, y, form, "soft", 9, family="monospace")
     sheet.text(left + 0.05, tall + 0.64, keys.caption, "soft", 9.5)

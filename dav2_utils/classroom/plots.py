@@ -105,7 +105,7 @@ def show_depth(
     figure = _figure(9.0 if image is not None else 5.8, 3.4)
     axes = figure.subplots(1, 2 if image is not None else 1, squeeze=False)[0]
     if image is not None:
-        _paint(axes[0], _bgr(image)[..., ::-1], "picture")
+        _paint(axes[0], _bgr(image)[..., ::-1], say("plots.picture"))
     scale = ends(values, max_depth)
     shown = _paint_depth(axes[-1], values, title, cmap, max_depth, scale)
     _depth_bar(figure, shown, axes[-1:], max_depth, scale)
@@ -114,7 +114,7 @@ def show_depth(
         for width, colour in ((5, "white"), (2, "black")):  # one of the two stands out from whatever is below
             style = {"color": colour, "mew": width, "ms": 16, "clip_on": False}
             axis.plot(across, 1 - down, "+", transform=axis.transAxes, **style)
-    return finish(figure, f"{title or 'Depth map'}: {_in_words(values, max_depth)}")
+    return finish(figure, say("plots.map", title=title or say("plots.depth_map"), depths=_in_words(values, max_depth)))
 
 
 @plainly
@@ -231,13 +231,14 @@ def _depth_bar(figure: Figure, shown: Any, axes: Any, max_depth: float | None, s
     bar = figure.colorbar(shown, ax=list(axes), pad=0.02)
     low, high = scale
     if max_depth is None:
-        bar.set_ticks([0, 1] if high > low else [0], labels=["farther", "nearer"][: 2 if high > low else 1])
-        bar.set_label("relative, no unit", fontsize=9)
+        labels = [say("plots.farther"), say("plots.nearer")]
+        bar.set_ticks([0, 1] if high > low else [0], labels=labels[: 2 if high > low else 1])
+        bar.set_label(say("plots.relative"), fontsize=9)
         return
     ticks = [t for t in METRES if 1.15 * low < t < high / 1.15]
     places = lightness(np.array([low, *ticks, high]), max_depth, scale).tolist()
-    bar.set_ticks(places, labels=[f"nearer {low:.1f} m", *(f"{t:g} m" for t in ticks), f"farther {high:.1f} m"],
-                  fontsize=9)  # fmt: skip
+    first, last = say("plots.nearest", metres=f"{low:.1f}"), say("plots.farthest", metres=f"{high:.1f}")
+    bar.set_ticks(places, labels=[first, *(f"{t:g} m" for t in ticks), last], fontsize=9)
 
 
 def _in_words(depth: Array, max_depth: float | None) -> str:
@@ -245,8 +246,8 @@ def _in_words(depth: Array, max_depth: float | None) -> str:
     if low == high:
         return say("doubts.flat")
     if max_depth is None:
-        return "relative depth, brighter is nearer; the numbers have no unit"
-    return f"metres from the camera, {low:.1f} to {high:.1f} m; brighter is nearer"
+        return say("plots.in_words_relative")
+    return say("plots.in_words", low=f"{low:.1f}", high=f"{high:.1f}")
 
 
 def finish(figure: Figure, alt: str) -> Picture:

@@ -100,7 +100,7 @@ class HandedIn:
     def __str__(self) -> str:
         width = max(map(len, self.files), default=0)
         return "\n".join(
-            f"{name:{width}}  {len(each.solved):2} of {len(each.exercises)}  "
+            f"{name:{width}}  {say('progress.count', solved=f'{len(each.solved):2}', all=len(each.exercises))}  "
             + "  ".join(f"{lesson} {''.join(signs)}" for lesson, signs in each.by_lesson().items())
             for name, each in self.files.items()
         )

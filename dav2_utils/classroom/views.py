@@ -19,7 +19,7 @@ from ..diagnosis.explain import explain
 from ..diagnosis.keytable import show_keys
 from ..errors import CheckpointError
 from ..files.checkpoint import inspect_file
-from ..texts import printable
+from ..texts import printable, say
 from .plots import Picture, show_depth
 
 LONGEST_SIDE = 1024  # pixels; an uploaded picture is made smaller than this
@@ -38,13 +38,15 @@ def keys_html(file: Any, model: Any, search: str = "", fold: bool = True, only_d
     rows = [row for row in shown.rows if all(word in f"{row.file} {row.model}".lower() for word in words)]
     if only_differences:
         rows = [row for row in rows if row.verdict != "same"]
-    found = f" {len(rows)} of {len(shown.rows)} lines fit the search." if words or only_differences else ""
+    caption = [shown.caption]
+    if words or only_differences:
+        caption.append(say("views.found", lines=len(rows), all=len(shown.rows)))
     if fold and words and not rows:
-        found += " Unfolded, each name has a line of its own to be found in."
-    table = replace(shown, rows=rows, caption=shown.caption + found)._repr_html_()
+        caption.append(say("views.unfold"))
+    table = replace(shown, rows=rows, caption=" ".join(caption))._repr_html_()
     # A window on the table, so that the controls above it stay in sight; with the focus, PageDown moves it.
     style = "max-height:22em;overflow:auto"
-    return f'<div style="{style}" tabindex="0" role="region" aria-label="The names, side by side">{table}</div>'
+    return f'<div style="{style}" tabindex="0" role="region" aria-label="{escape(say("views.names"))}">{table}</div>'
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,18 @@ class Trial:
         return bool(self.matched) and not self.missing and not self.unexpected
 
     def to_html(self) -> str:
-        verdict = "✓ It loads." if self.loads else "✗ It does not load."
+        verdict = say("views.loads" if self.loads else "views.does_not_load")
         rows = ("matched", str(self.matched)), ("missing", _some(self.missing)), ("unexpected", _some(self.unexpected))
         table = "".join(
-            f"<tr><th scope='row' {_LEFT}>{label}</th><td {_LEFT}>{value}</td></tr>" for label, value in rows
+            f"<tr><th scope='row' {_LEFT}>{say(f'views.{label}')}</th><td {_LEFT}>{value}</td></tr>"
+            for label, value in rows
         )
         return f"<p><b>{verdict}</b></p><table style='margin-left:0'>{table}</table>"
 
 
 def _some(names: list[str]) -> str:
     first = ", ".join(f"<code>{escape(printable(name, None))}</code>" for name in names[:2])
-    return f"{len(names)}{', such as ' if names else ''}{first}"
+    return say("views.such_as", count=len(names), names=first) if names else "0"
 
 
 def try_switches(top: list[str], weights: list[str], model: list[str], order: tuple[str, ...]) -> Trial:
@@ -104,7 +107,7 @@ def load_for_real(file: Any, model: nn.Module, order: tuple[str, ...]) -> str:
     except (RuntimeError, TypeError, AttributeError) as error:
         text = "\n".join(printable(line, None) for line in f"{type(error).__name__}: {error}".split("\n"))
         return f"<pre>{escape(text[:300])}{' ...' if len(text) > 300 else ''}</pre>{explain(text)._repr_html_()}"
-    return f"<p><b>✓ torch says:</b> {escape(said)}</p>"
+    return f"<p><b>{say('views.torch_says')}</b> {escape(said)}</p>"
 
 
 def depth_view(
@@ -115,12 +118,11 @@ def depth_view(
     depth, doubtful = with_doubts(model, picture, input_size)
     row, column = (min(int(part * side), side - 1) for part, side in zip((down, across), depth.shape, strict=True))
     value = float(depth[row, column])
-    unit = "m" if model.max_depth is not None else "relative (larger is nearer)"
+    text = "views.relative" if model.max_depth is None else "views.metres"
     point = (across, down)
-    shown = show_depth(depth, max_depth=model.max_depth, image=picture, title="depth", cmap=cmap, mark=point)
-    return shown, " ".join(
-        [f"At column {column}, row {row}: {value:.2f} {unit}.", *(f"⚠ {each}." for each in doubtful)]
-    )
+    shown = show_depth(depth, max_depth=model.max_depth, image=picture, title=say("views.depth"), cmap=cmap, mark=point)
+    words = say(text, column=column, row=row, value=f"{value:.2f}")
+    return shown, " ".join([words, *(f"⚠ {each}." for each in doubtful)])
 
 
 def clicked(value: str, picture: Picture) -> tuple[float, float] | None:
@@ -168,5 +170,5 @@ def decode(content: bytes) -> npt.NDArray[np.uint8]:
 def error_html(text: str) -> str:
     """What `explain` makes of a pasted error, as HTML; a hint as long as nothing is pasted."""
     if not text.strip():
-        return "<p>Paste an error into the field; the cause appears here.</p>"
+        return f"<p>{say('views.paste')}</p>"
     return explain(text)._repr_html_()

@@ -21,6 +21,7 @@ from ..diagnosis.diagnose import table_of
 from ..encoders import get_encoder
 from ..errors import CheckpointError
 from ..files.checkpoint import inspect_file
+from ..texts import say
 from . import views
 from .plots import COLOUR_MAPS, Picture
 
@@ -29,14 +30,15 @@ _CLICK = """const box = this.getBoundingClientRect();
 const field = this.closest('.widget-vbox').querySelector('.dav2-click input');
 field.value = (event.clientX - box.left) / box.width + ' ' + (event.clientY - box.top) / box.height;
 field.dispatchEvent(new Event('change', {bubbles: true}))"""
+_BUTTONS = {"button_width": "max-content"}
 
 
 def key_explorer(file: Any, model: Any = None) -> ipywidgets.VBox:
     """The names of `file`, beside those of `model` (whatever `table_of` takes): search, fold, differences alone."""
     left, right = table_of(file), None if model is None else table_of(model)
-    search = ipywidgets.Text(description="Search", placeholder="blocks.3 qkv", continuous_update=True)
-    fold = ipywidgets.Checkbox(value=True, description="Fold numbered names", indent=False)
-    different = ipywidgets.Checkbox(value=False, description="Only what differs", indent=False)
+    search = ipywidgets.Text(description=say("widgets.search"), placeholder="blocks.3 qkv", continuous_update=True)
+    fold = ipywidgets.Checkbox(value=True, description=say("widgets.fold"), indent=False)
+    different = ipywidgets.Checkbox(value=False, description=say("widgets.differs"), indent=False)
     out = ipywidgets.HTML()
 
     def show() -> None:
@@ -52,10 +54,10 @@ def strip_playground(file: Any, model: nn.Module) -> ipywidgets.VBox:
     opened = inspect_file(file)
     weights = list(opened.table)
     top = [*opened.container[:1], *opened.other_entries] if opened.container else weights
-    unwrap = ipywidgets.Checkbox(value=False, description="Unwrap the container", indent=False)
-    strip = ipywidgets.Checkbox(value=False, description="Strip 'module.' at the front", indent=False)
-    swap = ipywidgets.Checkbox(value=False, description="Strip first, unwrap afterwards", indent=False)
-    button = ipywidgets.Button(description="Load for real", tooltip="torch's own load_state_dict, on a copy")
+    unwrap = ipywidgets.Checkbox(value=False, description=say("widgets.unwrap"), indent=False)
+    strip = ipywidgets.Checkbox(value=False, description=say("widgets.strip"), indent=False)
+    swap = ipywidgets.Checkbox(value=False, description=say("widgets.swap"), indent=False)
+    button = ipywidgets.Button(description=say("widgets.load"), tooltip=say("widgets.load_tip"))
     out, real = ipywidgets.HTML(), ipywidgets.HTML()
 
     def order() -> tuple[str, ...]:
@@ -83,14 +85,14 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
     seen = dict(pictures)
     shown: list[Picture] = []
     which, scene, cmap = (
-        ipywidgets.ToggleButtons(options=options, description=name, style={"button_width": "max-content"})
-        for name, options in (("Weights", list(models)), ("Picture", list(seen)), ("Colours", list(COLOUR_MAPS[:3])))
+        ipywidgets.ToggleButtons(options=options, description=say(f"widgets.{name}"), style=_BUTTONS)
+        for name, options in (("weights", list(models)), ("picture", list(seen)), ("colours", list(COLOUR_MAPS[:3])))
     )
     usual = get_encoder(next(iter(models.values())).encoder).input_size
     size, across, down = (
-        ipywidgets.IntSlider(value, least, most, step, description=name, continuous_update=False)
+        ipywidgets.IntSlider(value, least, most, step, description=say(f"widgets.{name}"), continuous_update=False)
         for name, value, least, most, step in
-        (("Input size", usual, 56, 518, 14), ("Across, %", 50, 0, 100, 1), ("Down, %", 50, 0, 100, 1)))  # fmt: skip
+        (("input_size", usual, 56, 518, 14), ("across", 50, 0, 100, 1), ("down", 50, 0, 100, 1)))  # fmt: skip
     point, picture = ipywidgets.HTML(), ipywidgets.HTML()  # the words stand first, where the controls are
 
     def show() -> None:
@@ -100,19 +102,19 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
             )
         shown[:] = [drawn]
         picture.value = drawn.to_html().replace("<img ", f'<img onclick="{escape(_CLICK)}" ', 1)
-        point.value = f"<p>{escape(which.value)} on {escape(scene.value)}, {cmap.value}. {words}</p>"
+        said = say("widgets.point", weights=which.value, picture=scene.value, colours=cmap.value, words=words)
+        point.value = f"<p>{escape(said)}</p>"
 
     def move(change: Mapping[str, Any]) -> None:
         if place := views.clicked(change["new"], shown[0]):
             across.value, down.value = (round(100 * part) for part in place)
 
-    click = ipywidgets.Text(layout={"display": "none"}, description="A click")  # what _CLICK writes
-    click.add_class("dav2-click")
-    click.observe(move, "value")
+    click = ipywidgets.Text(layout={"display": "none"}, description=say("widgets.click")).add_class("dav2-click")
+    click.observe(move, "value")  # _CLICK writes into it
     box = _around(show, [which, scene, cmap, size, across, down], point)
     # Few rows, so that the map stays on the screen while its sliders move.
     rows = (which, cmap), (scene, _upload(seen, scene, point, show)), (size, across, down)
-    lines = [ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows]
+    lines = (ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows)
     box.children = (*lines, click, point, picture)
     return box
 
@@ -120,15 +122,16 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
 def _upload(seen: dict[str, npt.NDArray[np.uint8]], scene: Any, point: Any, show: Callable[[], None]) -> Any:
     """The button that takes a picture of one's own into `seen`, and chooses it in `scene`."""
     # Jupyter drops messages of more than 10 MB unsaid, so the label says it.
-    upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description="A picture of your own, below 10 MB")
+    upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description=say("widgets.upload"))
     upload.layout.width = "max-content"
 
     def take(change: Mapping[str, Any]) -> None:
         try:
             if (content := views.uploaded(change["new"])) is not None:
-                seen["uploaded"] = views.decode(content)
-                again = scene.value == "uploaded"
-                scene.options, scene.value = list(seen), "uploaded"
+                name = say("widgets.uploaded")
+                seen[name] = views.decode(content)
+                again = scene.value == name
+                scene.options, scene.value = list(seen), name
                 if again:  # in the place of the first, so no control has changed
                     show()
         except CheckpointError as error:
@@ -142,8 +145,8 @@ def error_reader(text: str = "") -> ipywidgets.VBox:
     """A field for a pasted error, and the cause below it."""
     field = ipywidgets.Textarea(
         value=text,
-        description="Error",
-        placeholder="Paste the whole error here",
+        description=say("widgets.error"),
+        placeholder=say("widgets.paste"),
         layout={"width": "95%", "height": "9em"},
     )
     out = ipywidgets.HTML()

@@ -22,7 +22,7 @@ from .report import markup, target_line
 from .rules import Found, causes_of
 from .signs import find_sign
 
-_LINK = re.compile(r"^more: (https://\S+)$")  # a cause's reference
+_LINK = re.compile(r"(https://[^\s<]+)$")  # a cause's reference, in its last row
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Explanation:
             return f"<div><p>? {markup(self._nothing())} {markup(target_line(None))}</p></div>"
         items = "".join(
             f"<li><b>{markup(found.title)}</b> <code>{found.cause}</code><br>"
-            + "<br>".join(_LINK.sub(r'more: <a href="\1">\1</a>', markup(" ".join(r.split()))) for r in _rows(found))
+            + _LINK.sub(r'<a href="\1">\1</a>', "<br>".join(markup(" ".join(row.split())) for row in _rows(found)))
             + "</li>"
             for found in self.causes
         )
@@ -138,9 +138,9 @@ def _rows(found: CauseFound) -> list[str]:
     renaming = "yes" if found.repairable_by_renaming else "not_shown" if cause.repairable else "no"
     rows = {"what": found.detail, "seen": found.evidence, "why": cause.explanation, "do": found.remedy,
             "run": found.code, "renaming": say(f"explain.renaming.{renaming}"), "more": cause.reference}  # fmt: skip
-    lines = [say(f"explain.rows.{label}", value=value) for label, value in rows.items() if value]
+    lines = {label: say(f"explain.rows.{label}", value=value) for label, value in rows.items() if value}
     return [
         fill(printable(line, None), 100, initial_indent="   ", subsequent_indent="      ",
-             break_long_words=not line.startswith("more:"), break_on_hyphens=not line.startswith("more:"))
-        for line in lines
+             break_long_words=label != "more", break_on_hyphens=label != "more")
+        for label, line in lines.items()
     ]  # fmt: skip

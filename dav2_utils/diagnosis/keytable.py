@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import PrefixError
 from ..keys import Family, Table, families
-from ..texts import printable
+from ..texts import printable, say
 from ..wrappers import WRAPPERS, rename_map
 from .diagnose import table_of
 
@@ -37,16 +37,17 @@ class KeyTable:
 
     def _cells(self) -> list[list[str]]:
         rows = [
-            [printable(r.file), f"{SIGNS.get(r.verdict)} {r.verdict}", printable(r.model), str(r.count), r.shape]
+            [printable(r.file), r.verdict and compared(r.verdict), printable(r.model), str(r.count), r.shape]
             for r in self.rows[: self.limit]
         ]
+        head = [say(f"keys.{each}") for each in ("file", "compared", "model", "tensors", "shape")]
         if self.alone:
-            return [["name", "tensors", "shape"], *([row[0], *row[3:]] for row in rows)]
-        return [["in the file", "compared", "in the model", "tensors", "shape"], *rows]
+            return [[say("keys.name"), *head[3:]], *([row[0], *row[3:]] for row in rows)]
+        return [head, *rows]
 
     def _rest(self) -> str:
         left = [] if self.limit is None else self.rows[self.limit :]
-        return f"... and {len(left)} more lines like these ({sum(r.count for r in left)} tensors)" if left else ""
+        return say("keys.rest", lines=len(left), tensors=sum(r.count for r in left)) if left else ""
 
     def __str__(self) -> str:
         cells = self._cells()
@@ -66,7 +67,11 @@ class KeyTable:
 
 
 SIGNS = {"same": "=", "other name": "≠", "other shape": "≠", "only in the file": "+", "only in the model": "−"}
-IN_WORDS = {"same": "the same in both", "other name": "under another name", "other shape": "with another shape"}
+
+
+def compared(verdict: str) -> str:
+    """A verdict as people read it, behind its sign."""
+    return f"{SIGNS[verdict]} {say(f'keys.verdicts.{verdict}')}"
 
 
 def show_keys(file: Any, model: Any = None, *, limit: int | None = 12, fold: bool = True) -> KeyTable:
@@ -79,12 +84,12 @@ def show_keys(file: Any, model: Any = None, *, limit: int | None = 12, fold: boo
     left, gather = table_of(file), families if fold else _each
     if model is None:
         rows = [KeyRow(f.pattern, "", "", f.count, str(f.info.shape)) for f in gather(left)]
-        return KeyTable(f"{len(left)} tensors in {len(families(left))} families.", rows, limit, alone=True)
+        return KeyTable(say("keys.alone", tensors=len(left), families=len(families(left))), rows, limit, alone=True)
     right = table_of(model)
     rows = list(_side_by_side(left, right, gather))
     found = {verdict: sum(r.count for r in rows if r.verdict == verdict) for verdict in SIGNS}
-    counts = ", ".join(f"{count} {IN_WORDS.get(verdict, verdict)}" for verdict, count in found.items() if count)
-    return KeyTable(f"{len(left)} tensors in the file, {len(right)} in the model: {counts}.", rows, limit)
+    counts = ", ".join(say(f"keys.counts.{verdict}", count=count) for verdict, count in found.items() if count)
+    return KeyTable(say("keys.beside", file=len(left), model=len(right), counts=counts), rows, limit)
 
 
 def _each(table: Table) -> list[Family]:
@@ -103,7 +108,7 @@ def _side_by_side(left: Table, right: Table, gather: Callable[[Table], list[Fami
             model = gather(there)[0] if there else None
             shape = str(family.info.shape)
             if model and verdict == "other shape":
-                shape += f" and {model.info.shape}"
+                shape = say("keys.shapes", file=shape, model=model.info.shape)
             yield KeyRow(file, verdict, model.pattern if model else "", len(members), shape)
     taken = set(names.values())
     for family in gather({name: info for name, info in right.items() if name not in taken}):
@@ -131,5 +136,5 @@ def _by_verdict(members: list[str], names: Mapping[str, str], left: Table, right
 def _marked(text: str) -> str:
     """A cell of HTML, escaped, its wrapper components in bold; names break after a dot, two shapes between words."""
     parts = [f"<b>{part}</b>" if part in WRAPPERS else part for part in _ONE_DOT.split(escape(text))]
-    wrap = "" if len(parts) > 1 or " and " in text else ";white-space:nowrap"
+    wrap = "" if len(parts) > 1 or ") " in text else ";white-space:nowrap"
     return f'<td style="{_CELL}{wrap}">{".<wbr>".join(parts)}</td>'

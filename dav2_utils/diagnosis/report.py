@@ -41,14 +41,11 @@ class Step:
 
     def __str__(self) -> str:
         if self.do == "unwrap":
-            return f"take the weights out of {' > '.join(map(repr, self.path)) or 'the pickled objects'}"
-        if self.do == "drop":
-            count = len(self.names)
-            return f"leave out {count} surplus {'entry' if count == 1 else 'entries'} ({_some(self.names)})"
-        if self.do == "rename":
-            return f"write '{self.to}' for '{self.token}' in {self.keys} name{'s' if self.keys != 1 else ''}"
-        words = ("put", "into") if self.do == "add" else ("take", "off")
-        return f"{words[0]} '{self.token}.' {words[1]} {self.keys} name{'s' if self.keys != 1 else ''}"
+            path = " > ".join(map(repr, self.path))
+            return say(f"steps.unwrap.{'path' if path else 'objects'}", path=path)
+        count = len(self.names) if self.do == "drop" else self.keys
+        text = f"steps.{self.do}.{'one' if count == 1 else 'more'}"
+        return say(text, count=count, names=_some(self.names), token=self.token, to=self.to)
 
 
 @dataclass
@@ -108,14 +105,15 @@ class Diagnosis:
         )
 
     def __str__(self) -> str:
-        lines = [f"{_MARKS[self.verdict]} {self.file or 'These weights'}: {self._headline()}."]
+        lines = [f"{_MARKS[self.verdict]} {self.file or say('report.these')}: {self._headline()}."]
         if self.expected:
-            lines.append(f"{self._fit()} (target: {self.target}; encoder of the file: {self.encoder or 'unknown'}).")
+            encoder = self.encoder or say("report.no_encoder")
+            lines.append(say("report.compared", fit=self._fit(), target=self.target, encoder=encoder))
         for number, found in enumerate(self.causes, 1):
             lines += ["", f"{number}. {found.title} ({found.cause}{found.detail and ': ' + found.detail})",
-                      f"   seen: {found.evidence}", f"   do:   {found.remedy}"]  # fmt: skip
+                      say("report.seen", evidence=found.evidence), say("report.do", remedy=found.remedy)]  # fmt: skip
         if self.steps:
-            lines += ["", "Steps: " + "; ".join(map(str, self.steps)) + "."]
+            lines += ["", say("report.steps", steps="; ".join(map(str, self.steps)))]
         lines += [f"{title}: {'; '.join(rows)}" for title, rows in self._remains()]
         lines += self._known()
         return "\n".join(printable(line, None) for line in lines)
@@ -144,36 +142,38 @@ class Diagnosis:
         return lines
 
     def _fit(self) -> str:
-        return f"{self.matched} of {self.expected} names fit{' after the steps' if self.steps else ''}"
+        return say(f"report.fit{'_after' if self.steps else ''}", matched=self.matched, expected=self.expected)
 
     def _remains(self, most: int = 4) -> list[tuple[str, list[str]]]:
         """Missing, unexpected and mismatched names as families, `most` of each."""
         groups = []
         for title, names, table in (
-            (f"Missing ({len(self.missing)})", self.missing, self._target),
-            (f"Unexpected ({len(self.unexpected)})", self.unexpected, self._found),
-            (f"Of another size ({len(self.size_mismatch)})", [row["name"] for row in self.size_mismatch], self._target),
+            ("missing", self.missing, self._target),
+            ("unexpected", self.unexpected, self._found),
+            ("size_mismatch", [row["name"] for row in self.size_mismatch], self._target),
         ):
             rows = [
                 row.pattern + (f" x{row.count}" if row.count > 1 else "")
                 for row in families({n: table[n] for n in names if n in table})
             ]
             if names:
-                more = [f"and {len(rows) - most} more families"] if len(rows) > most else []
-                groups.append((title, rows[:most] + more))
+                more = [say("report.more", count=len(rows) - most)] if len(rows) > most else []
+                groups.append((say(f"report.{title}", count=len(names)), rows[:most] + more))
         return groups
 
     def _repr_html_(self) -> str:
-        name, words = self.file or "These weights", self._headline()
+        name, words = self.file or say("report.these"), self._headline()
         head = f"<b>{_MARKS[self.verdict]} {markup(name)}</b>: {markup(words)}."
         if self.expected:
             head += f" {self._fit()}."
         causes = "".join(
             f"<li><details open><summary><b>{markup(c.title)}</b> <code>{markup(c.cause)}</code> {markup(c.detail)}"
-            f"</summary><p>Seen: {markup(c.evidence)}</p><p>Do: {markup(c.remedy)}</p></details></li>"
+            f"</summary><p>{markup(say('report.seen_html', evidence=c.evidence))}</p>"
+            f"<p>{markup(say('report.do_html', remedy=c.remedy))}</p></details></li>"
             for c in self.causes
         )
         steps = "".join(f"<li>{markup(step)}</li>" for step in self.steps)
+        steps = steps and f"<p>{markup(say('report.steps_html'))}</p><ol>{steps}</ol>"
         remains = "".join(
             f"<details><summary>{markup(title)}</summary><ul>"
             + "".join(f"<li><code>{markup(row)}</code></li>" for row in rows)
@@ -183,7 +183,7 @@ class Diagnosis:
         known = "".join(f"<p>{markup(line)}</p>" for line in self._known())
         return (
             f"<div><p>{head}</p>" + (f"<ol>{causes}</ol>" if causes else "")
-            + (f"<p>Steps:</p><ol>{steps}</ol>" if steps else "") + remains + known + "</div>"
+            + steps + remains + known + "</div>"
         )  # fmt: skip
 
 
