@@ -70,7 +70,7 @@ class NoWeights(CheckpointError):
         super().__init__(
             f"{found} in {printable(path.name)}; it holds {holds}",
             "named tensors, as state_dict() gives them",
-            do or "Look for the file of the model beside it; optimizer state and settings are often saved separately",
+            do or "Look for the model's file beside it; optimizer state and settings are often saved separately",
         )
 
 

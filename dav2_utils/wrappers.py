@@ -113,7 +113,7 @@ def check_rename(rename: Mapping[str, str]) -> None:
     """Raises `CheckpointError` (kind `usage`) unless old and new are runs of whole components (`net.layer`)."""
     for run in (run for pair in rename.items() for run in pair):
         if not all(run.split(".")):
-            raise CheckpointError(f"{run!r} is no run of components", "components of names with dots between them",
+            raise CheckpointError(f"{run!r} is not a run of components", "components of names with dots between them",
                                   "Write OLD=NEW without a dot at either end: layer.msg_mlp=layer.msg_fn",
                                   kind="usage")  # fmt: skip
 

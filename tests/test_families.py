@@ -98,7 +98,7 @@ def test_another_network_does_not_load_into_ours(name: str, encoder: str) -> Non
     assert result.verdict == "not repairable" and "extra_head" not in [found.cause for found in result.causes]
     part = result.known.contains and result.known.contains.at.rstrip(".")
     if part and f"--select {part} " in str(result):
-        assert "cannot mend" not in str(result).splitlines()[0]
+        assert "cannot fix" not in str(result).splitlines()[0]
         assert diagnose(table(name), encoder, select=part).verdict == "repairable", "as the advice says"
 
 

@@ -42,10 +42,10 @@ def test_runs_of_components(names: list[str], rename: dict[str, str], expected: 
     [
         ({"a": "b"}, "'a.w' and 'b.w' would both become 'b.w'"),
         ({"z": "y"}, "No name has 'z'"),
-        ({"a.": "b"}, "'a.' is no run"),
-        ({"a": ""}, "'' is no run"),
-        ({"": "a"}, "'' is no run"),
-        ({"a": "c..d"}, "'c..d' is no run"),
+        ({"a.": "b"}, "'a.' is not a run"),
+        ({"a": ""}, "'' is not a run"),
+        ({"": "a"}, "'' is not a run"),
+        ({"a": "c..d"}, "'c..d' is not a run"),
         ({"a": "c", "a.b": "d"}, "No name has 'a.b'"),
     ],
 )
@@ -134,11 +134,11 @@ def test_the_command_that_a_diagnosis_prints(tmp_path: Path) -> None:
     path = training_file(tmp_path / "latest.pth", Net("msg_mlp"))
     found = diagnose(path, tmp_path / "my target.safetensors")
     found.renaming = {"msg_mlp": "msg_fn"}
-    assert "cannot mend" not in str(found).splitlines()[0]
+    assert "cannot fix" not in str(found).splitlines()[0]
     import shlex
 
     [line] = [line for line in str(found).splitlines() if "--rename" in line]
-    words = shlex.split(line[line.index("dav2 fix") : line.index(", and the same")])
+    words = shlex.split(line[line.index("dav2 fix") : line.index(", then again")])
     assert words[-1] == "--dry-run" and "msg_mlp=msg_fn" in words
     for arguments in (words, words[:-1]):
         with pytest.raises(SystemExit) as stop:

@@ -116,7 +116,7 @@ def main() -> int:
     given = parser.parse_args()
     paths = lessons(given.names)
     if not paths:
-        parser.error(f"no lesson begins like {', '.join(given.names) or 'a number'}")
+        parser.error(f"no lesson begins with {', '.join(given.names) or 'a number'}")
     if given.command in ("run", "update"):
         return command_run(paths, store=given.command == "update")
     return {"lint": command_lint, "badges": command_badges, "table": command_table}[given.command](paths)

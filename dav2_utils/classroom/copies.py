@@ -57,7 +57,7 @@ def copy_lessons(folder: str | os.PathLike[str] = COPIES, fresh: Iterable[str] |
     wanted = None if fresh is None else tuple(fresh) or ("",)
     for word in wanted or ():
         if not any(Path(name).name.startswith(word) for name in lessons):
-            raise CheckpointError(f"No lesson begins like {word!r}", "the beginning of a name, such as 02",
+            raise CheckpointError(f"No lesson begins with {word!r}", "the beginning of a name, such as 02",
                                   f"One of {', '.join(lessons)}", kind="usage")  # fmt: skip
     beside = (target.absolute().parent / "docs" / "troubleshooting.md").is_file()
     for name, text in lessons.items():

@@ -264,7 +264,7 @@ def finish(figure: Figure, alt: str) -> Picture:
 def _bgr(image: npt.ArrayLike) -> Array:
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise CheckpointError(f"This is no picture: shape {pixels.shape}, {pixels.dtype}", "uint8 (H, W, 3) in BGR",
+        raise CheckpointError(f"This is not a picture: shape {pixels.shape}, {pixels.dtype}", "uint8 (H, W, 3) in BGR",
                               "Read it with cv2.imread, which gives that")  # fmt: skip
     return pixels
 
@@ -272,7 +272,7 @@ def _bgr(image: npt.ArrayLike) -> Array:
 def _map(depth: npt.ArrayLike) -> Array:
     values = np.asarray(depth, dtype=np.float32)
     if values.ndim != 2 or not values.size:
-        raise CheckpointError(f"This is no depth map: shape {values.shape}", "two dimensions (H, W)")
+        raise CheckpointError(f"This is not a depth map: shape {values.shape}", "two dimensions (H, W)")
     if not np.isfinite(values).all():
         raise CheckpointError(f"{np.count_nonzero(~np.isfinite(values))} of {values.size} depths are NaN or infinite",
                               "finite numbers", "Look at the weights: a file cut short reads as NaN")  # fmt: skip

@@ -115,7 +115,7 @@ def _write_one(model: DepthAnythingV2, image: Path, stem: Path, input_size: int 
             raise AlreadyThere(path)
     depth, doubtful = with_doubts(model, read_picture(image), input_size)
     if not np.isfinite(depth).all():
-        raise CheckpointError("These weights give depths that are no numbers (NaN or infinite)", "finite weights",
+        raise CheckpointError("These weights give depths that are not numbers (NaN or infinite)", "finite weights",
                               "The training may have diverged: take an earlier checkpoint")  # fmt: skip
     if model.encoder == "tiny" and model.max_depth is not None:
         doubtful.append(say("doubts.photograph"))

@@ -25,7 +25,7 @@ CHUNK = 4 << 20  # bytes that are read and summed up at a time
 _ENCRYPTED, _PATCH, _STRONGLY, _MASKED = 1, 1 << 5, 1 << 6, 1 << 13  # flags of a record
 _FOLDER = 0x10  # in the attributes that MS-DOS gave to files
 
-_MOVED = "its directory is not where it says: there are other data before it, or several archives in one file"
+_MOVED = "its directory is not where it says: other data come before it, or one file holds several archives"
 _END = struct.Struct("<4s4H2LH")
 _END64_PLACE = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
@@ -91,7 +91,7 @@ def _find_directory(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
     data = file.read(tail)
     at = data.rfind(b"PK\5\6", 0, max(0, tail - _END.size + 4))
     if at < 0:
-        raise ArchiveError("it is a zip archive without its directory, which stands at the end", cut=True)
+        raise ArchiveError("it is a zip archive without its directory, which comes at the end", cut=True)
     _, disk, of_directory, here, count, length, place, _ = _END.unpack_from(data, at)
     end = size - tail + at
     magic, end64, disks = b"", 0, 1

@@ -144,7 +144,7 @@ def _written_down(path: Path, size: int) -> Said:
 
 
 def _plain(header: Mapping[str, str]) -> dict[str, Any]:
-    facts: dict[str, Any] = dict(header)
+    facts: dict[str, Any] = dict(sorted(header.items()))  # safetensors writes its header in any order
     for name, text in header.items():
         with contextlib.suppress(ValueError, RecursionError):
             facts[name] = json.loads(text, parse_constant=str)

@@ -168,7 +168,7 @@ def _read_safetensors(path: Path, file: BinaryIO, size: int, length: int) -> Con
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_twice, parse_constant=str)
         facts = header.pop("__metadata__", None) or {}
         if not all(isinstance(fact, str) for fact in facts.values()):
-            raise TypeError("a fact in it is no text")
+            raise TypeError("a fact in it is not text")
         "".join((*header, *facts, *facts.values())).encode()  # half a character, as JSON can write one, is none
         table, needed = _check_header(header)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -196,7 +196,7 @@ def _check_header(header: dict[str, Any]) -> tuple[Table, int]:
         if len(shape) > MOST_DIMENSIONS:
             raise ValueError(f"{name[:80]!r} has {len(shape):,} dimensions")
         if not all(type(number) is int and 0 <= number < 2**62 for number in (*shape, begin, end)):
-            raise ValueError(f"{name[:80]!r} has a size that is no size")
+            raise ValueError(f"{name[:80]!r} has an impossible size")
         kind = str(entry["dtype"])[:20]
         bits = _PACKED.get(kind) or 8 * BYTES_PER_ELEMENT[SAFETENSORS[kind]]
         if math.prod(shape) * bits != 8 * (end - begin):

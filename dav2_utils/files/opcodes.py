@@ -98,7 +98,7 @@ def _build(machine: Machine) -> None:
     elif isinstance(target, Ordered):
         target.state.update(state if isinstance(state, dict) else {})
     elif isinstance(target, Tensor):
-        raise BadTensor("a tensor that is given other numbers after it was made, as torch writes none")
+        raise BadTensor("a tensor given other numbers after it was made, which torch never writes")
 
 
 def _append(machine: Machine) -> None:

@@ -139,7 +139,7 @@ def put_into(target: dict[Any, Any], names: list[Any], values: list[Any]) -> Non
     for name, value in zip(names, values, strict=True):
         plain = type(name) in (str, bool) or name is None or (type(name) is int and abs(name) < 2**32)
         if not plain and _costly(name):
-            raise BadTensor("a dictionary with a key that would take for ever to look up")
+            raise BadTensor("a dictionary with a key that would take forever to look up")
         target[name if plain else OtherKey()] = value
 
 
@@ -178,5 +178,5 @@ def referred(to: Any) -> Any:
 
 def whole(number: Any) -> int:
     if type(number) is not int or not 0 <= number < 2**62:
-        raise BadTensor("a size that is no size")
+        raise BadTensor("an impossible size")
     return number

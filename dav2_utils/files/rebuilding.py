@@ -68,7 +68,7 @@ def _as_usual(dtype: str, grad: Any = False, hooks: Any = Ordered(), bits: Any =
     """Whether nothing but the bytes makes the tensor: no sign to turn (`bits`), no hooks. Raises `BadTensor` for what
     torch refuses."""
     if grad is True and "float" not in dtype and "complex" not in dtype:
-        raise BadTensor(f"a tensor of {dtype} that shall learn")
+        raise BadTensor(f"a tensor of {dtype} that should learn")
     if isinstance(bits, dict) and "conj" in bits and "complex" not in dtype:
         raise BadTensor(f"a conjugated tensor of {dtype}")
     hooked = not isinstance(hooks, Ordered) or hooks

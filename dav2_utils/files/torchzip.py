@@ -62,4 +62,4 @@ class TorchZip:
             raise ArchiveError(f"torch.load refuses it, as its byte order is {self.byteorder[:20]!r}, neither little "
                                "nor big")  # fmt: skip
         if alignment is not None and not re.fullmatch(rb"[0-9]{1,18}", alignment):
-            raise ArchiveError(f"torch.load refuses it, as its alignment is {alignment[:20]!r}, and no number")
+            raise ArchiveError(f"torch.load refuses it, as its alignment is {alignment[:20]!r}, not a number")

@@ -45,12 +45,12 @@ def _named(names: list[str]) -> str:
 _KNOWN = {
     "empty": ("it is empty", _AGAIN),
     "git-lfs-pointer": (
-        "it is a Git LFS pointer, a few lines in place of the file itself",
+        "it is a Git LFS pointer, a few lines instead of the file itself",
         "Run `git lfs install` and `git lfs pull` in the repository, or download the file itself",
     ),
     "html": (
-        "it is a web page, saved in place of the file that it offers",
-        "Download the file by its direct address (on Hugging Face `resolve`, not `blob`), logged in where it asks",
+        "it is a web page, saved instead of the file that it offers",
+        "Download the file by its direct address (on Hugging Face `resolve`, not `blob`), logged in if it asks",
     ),
     "dcp": (
         "it is a folder of torch.distributed.checkpoint, which holds its weights in several files",
@@ -128,7 +128,7 @@ def by_content(path: Path, head: bytes, size: int) -> NotACheckpoint:
         found = f"it begins with {len(head) - len(head.lstrip(bytes(1)))} zero bytes or more, as a file does whose "
         return NotACheckpoint(path, "truncated", found + "download or copy broke off", _AGAIN)
     what = _name_of(head)
-    do = f"Unpack it first ({_UNPACK[what]})" if what in _UNPACK else f"Look where it came from. {_TRUSTED}"
+    do = f"Unpack it first ({_UNPACK[what]})" if what in _UNPACK else f"Check where it came from. {_TRUSTED}"
     return NotACheckpoint(path, "unknown", f"it is {what}", do)
 
 

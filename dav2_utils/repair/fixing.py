@@ -101,7 +101,7 @@ def _not_done(seen: Seen, error: CheckpointError | OSError | MemoryError | Impor
 def _check(in_place: bool, output: Any, format: str | None, keep: bool, encoder: Any, against: Any, depth: Any) -> None:
     for wrong, text in (
         (in_place and output, "--in-place and --output name two places for the result"),
-        (keep and format == "safetensors", "--keep-training-state needs --format pth: safetensors holds tensors alone"),
+        (keep and format == "safetensors", "--keep-training-state needs --format pth: safetensors holds only tensors"),
         (encoder and against, "--encoder and --against both name the target"),
         (format not in (None, "pth", "safetensors"), f"There is no format {format!r}; there are pth and safetensors"),
     ):
@@ -209,7 +209,7 @@ def _may_write(source: Path, wish: _Wish) -> None:
             continue
         own = path == wish.target
         if not path.is_file() and not path.is_symlink():
-            raise AlreadyThere(path, "It is no file; use --output for another place")
+            raise AlreadyThere(path, "It is not a file; use --output for another place")
         if path.exists() and path.samefile(source) and not (wish.in_place and own):
             what = "It is the source itself: use " + ("--in-place, which keeps a backup" if own else "another --output")
             raise AlreadyThere(path, what)

@@ -133,7 +133,7 @@ def require_dense(tensor: torch.Tensor, name: str) -> torch.Tensor:
     import torch
 
     if tensor.is_meta:
-        raise CheckpointError(f"There is the shape of {name!r} and no numbers for it",
+        raise CheckpointError(f"{name!r} has a shape but no numbers",
                               do="Save the state dict anew, from a model that is on no meta device")  # fmt: skip
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
         kind = "quantised" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")

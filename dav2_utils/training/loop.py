@@ -209,7 +209,7 @@ def _part() -> None:
 
 def _wrap(model: nn.Module) -> nn.Module:
     if not has_ddp():
-        print("This torch has no gloo: DataParallel in place of DistributedDataParallel. The names come out the same.")
+        print("This torch has no gloo: DataParallel instead of DistributedDataParallel. The names come out the same.")
         return nn.DataParallel(model)
     # Five tensors never influence the output and get no gradient; DDP has to be told, as in the official script.
     return nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)

@@ -290,7 +290,7 @@ def test_everything_from_the_file_is_escaped() -> None:
 
 def test_a_command_in_the_words_is_code_on_a_page() -> None:
     found = diagnose({f"module.{name}": info for name, info in table_for("tiny").items()}, "tiny")
-    assert "`dav2 fix` mends it" in str(found) and "<code>dav2 fix</code> mends it" in found._repr_html_()
+    assert "`dav2 fix` will fix it" in str(found) and "<code>dav2 fix</code> will fix it" in found._repr_html_()
 
 
 def test_a_large_foreign_table_takes_no_time() -> None:

@@ -359,7 +359,7 @@ def test_the_log_is_the_default_and_goes_into_what_is_saved(tmp_path: Path) -> N
     write_log(tmp_path / LOG, encoder="tiny", max_depth=35.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "nothing was ever trained")
+        warnings.filterwarnings("ignore", "these weights were never trained")
         assert load_model(tmp_path / "latest.pth").max_depth == 35.0
     with pytest.warns(UserWarning, match="max_depth 35"):
         assert load_model(tmp_path / "latest.pth", max_depth=7.0).max_depth == 7.0, "the caller stands above it"
@@ -380,6 +380,7 @@ def test_what_was_said_of_this_very_file_stands_above_its_folder(kind: str, tmp_
     assert own in str(diagnose(str(done.target))) and f"80.0 ({LOG})" in str(diagnose(str(done.target)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "these weights were never trained")
         assert load_model(str(done.target)).max_depth == 20.0
 
 
@@ -395,6 +396,7 @@ def test_metric_weights_without_a_known_range_are_warned_of(tmp_path: Path) -> N
         load_model(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "these weights were never trained")
         assert load_model(path, max_depth=20.0).max_depth == 20.0, "who says it is not asked"
 
 

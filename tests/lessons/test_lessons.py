@@ -418,7 +418,7 @@ def test_pages_need_nothing_from_elsewhere(tmp_path: Path) -> None:
     assert html.count('href="03_strip_the_prefix.html">\u2190 Strip the prefix') == 2, "above and below"
     assert html.count('href="scratch.html">Scratch \u2192') == 2
     index = lesson_pages.index([(path, nb)])
-    assert "04_see_the_depth.html" in index and "noise against depth, relative and metric" in index
+    assert "04_see_the_depth.html" in index and "noise or depth, relative or metric" in index
 
 
 def test_the_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,4 +427,4 @@ def test_the_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "argv", [lessons.__file__, "lint", "99"])
     with pytest.raises(SystemExit, match="2"):
         lessons.main()
-    assert "no lesson begins like 99" in capsys.readouterr().err
+    assert "no lesson begins with 99" in capsys.readouterr().err

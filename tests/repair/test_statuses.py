@@ -265,8 +265,8 @@ def test_a_headline_never_contradicts_its_cure(folder: Path) -> None:
     from dav2_utils import diagnose
 
     text = str(diagnose("teachers.pth"))
-    assert "--select teacher" in text and "cannot mend" not in text.splitlines()[0]
-    assert "cannot mend" in str(diagnose("wide.pth", "target.pth")).splitlines()[0]
+    assert "--select teacher" in text and "cannot fix" not in text.splitlines()[0]
+    assert "cannot fix" in str(diagnose("wide.pth", "target.pth")).splitlines()[0]
 
 
 def test_nan_is_seen_where_it_fills_a_tensor_and_only_there(tmp_path: Path) -> None:

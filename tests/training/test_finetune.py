@@ -144,7 +144,7 @@ def test_without_torchrun(
         monkeypatch.setattr(finetune, "sys", SimpleNamespace(platform="win32"))
     found = read(make_checkpoint(tmp_path, epochs=1, steps=1))
     said = capsys.readouterr().out
-    assert "one process instead" in said and ("no gloo: DataParallel in place of" in said) == (lacking == "gloo")
+    assert "one process instead" in said and ("no gloo: DataParallel instead of" in said) == (lacking == "gloo")
     assert all(name.startswith("module.") for name in found["model"])  # type: ignore[attr-defined]
 
 
