@@ -129,7 +129,7 @@ class Diagnosis:
         lines = [say("report.family", family=self.family)] if self.family else []
         lines += advice(self.known, self.encoder, self.verdict in ("loads", "repairable"))
         if self.facts:
-            known = ", ".join(f"{name}: {fact}" for name, fact in sorted(self.facts.items())[:12])
+            known = ", ".join(f"{name}: {fact}" for name, fact in list(self.facts.items())[:12])
             lines.append(say("report.facts", facts=known))
         if self.cannot_be_known:
             lines.append(say("report.unknown", what=", ".join(self.cannot_be_known)))
