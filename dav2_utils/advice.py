@@ -54,7 +54,7 @@ class About(NamedTuple):
     package: str  # where its class is: a repository, or a name for pip
     cls: str
     rename: dict[str, str]  # runs of components to exchange for the names of Depth Anything V2; mostly empty
-    note: str  # of the texts `families.notes`; empty where there is nothing more to say
+    note: str  # of the texts `families.notes`; empty if there is nothing more to say
 
 
 def about(family: str) -> About:
@@ -66,7 +66,7 @@ def about(family: str) -> About:
 
 
 def advice(found: Recognised, encoder: str | None = None, taken: bool = False) -> list[str]:
-    """Sentences on what to do with what was recognised, in the reader's language; none where nothing was.
+    """Sentences on what to do with what was recognised, in the reader's language; none if nothing was.
 
     Only a Depth Anything is offered to be taken out, with its `encoder`, unless it is `taken` anyway.
     """
@@ -116,7 +116,7 @@ def resume_line(names: Sequence[str]) -> str:
 
 
 def resume(names: Sequence[str]) -> str:
-    """How to go on with a training whose file holds the types `names`: a sentence, empty where there is no safe way."""
+    """How to go on with a training whose file holds the types `names`: a sentence, empty if there is no safe way."""
     line = resume_line(names)
     return say("resume", line=line) if line else ""
 

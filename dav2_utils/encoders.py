@@ -154,7 +154,7 @@ def _tables() -> dict[str, Table]:
 
 
 def infer_encoder(table: Table) -> str | None:
-    """Which encoder `table` belongs to, by names and shapes behind any prefix; None if it is no Depth Anything.
+    """Which encoder `table` belongs to, by names and shapes behind any prefix; None if it isn't a Depth Anything.
 
     The whole model, its encoder (`pretrained.*`) alone or its head (`depth_head.*`) alone will do: the encoder whose
     table agrees with more than half of those names wins.

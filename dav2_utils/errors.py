@@ -144,7 +144,7 @@ class ArchiveError(Exception):
 
 
 class PickleError(Exception):
-    """The bytes are no pickle, not a whole one, or one too long to follow.
+    """The bytes aren't a pickle, not a whole one, or one too long to follow.
 
     `cut`: they end too early. `names`: the globals that were named until then.
     """

@@ -53,7 +53,7 @@ class Recognised(NamedTuple):
 def recognise(table: Table) -> Recognised:
     """The families that `table`, without its wrapper components, is the table of.
 
-    Several where names and shapes are the same, none where no known table fits. Inside one of ours nothing is looked
+    Several where names and shapes are the same, none if no known table fits. Inside one of ours nothing is looked
     for.
     """
     bared = {bare(name): info for name, info in table.items()}
@@ -129,7 +129,7 @@ def _matches(table: Table) -> Iterator[_Match]:
 
 
 def _fits(rule: Rule, table: Table, at: str) -> int | None:
-    """The width of the network, 0 where it has none, if `table` follows the rule; None if it does not."""
+    """The width of the network, 0 if it has none, if `table` follows the rule; None if it does not."""
     width = 0
     for name, shape in rule.has.items():
         info = table.get(at + name)
@@ -183,7 +183,7 @@ def _there(info: TensorInfo | None, shape: str, width: int) -> bool:
 
 
 def _blocks(table: Table, prefix: str) -> int:
-    """How many numbered blocks there are; 0 where one lacks."""
+    """How many numbered blocks there are; 0 if one is missing."""
     found = {name[len(prefix) :].partition(".")[0] for name in table if name.startswith(prefix)}
     return len(found) if found == {str(number) for number in range(len(found))} else 0
 

@@ -48,7 +48,7 @@ def unload_ipython_extension(shell: Any) -> None:
 
 
 def explain_exception(error: BaseException) -> Explanation | None:
-    """Why loading failed, from an exception and its traceback; None where it is no failed load or nothing is known.
+    """Why loading failed, from an exception and its traceback; None if it is no failed load or nothing is known.
 
     Errors of this package say it themselves, so they are not explained again.
     """

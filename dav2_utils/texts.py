@@ -22,7 +22,7 @@ def say(name: str, /, **arguments: Any) -> str:
 
 
 def find(name: str) -> str | None:
-    """The template called `name` in the language of the reader, else in English; None where there is none."""
+    """The template called `name` in the language of the reader, else in English; None if there is none."""
     spoken = language()
     return next((text for code in (spoken, spoken.partition("_")[0], "en") if (text := _look_up(code, name))), None)
 
@@ -44,7 +44,7 @@ def _look_up(code: str, name: str) -> str | None:
 
 @functools.cache
 def _texts(code: str) -> dict[str, Any]:
-    """All texts in one language; none where nobody has translated them."""
+    """All texts in one language; none if nobody has translated them."""
     from importlib import resources
 
     place = resources.files("dav2_utils") / "locale" / f"{code}.json"
@@ -56,6 +56,6 @@ def _unknown(name: str) -> str:
 
 
 def printable(text: str, most: int | None = 200) -> str:
-    """`text` as one line of at most `most` characters, so that what stands in a file cannot steer a terminal."""
+    """`text` as one line of at most `most` characters, so that what is in a file cannot steer a terminal."""
     safe = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: most and most + 1])
     return safe if most is None or len(text) <= most else safe[:most] + "..."

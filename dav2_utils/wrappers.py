@@ -65,13 +65,13 @@ def rename_map(
 ) -> dict[str, str]:
     """Old name -> new name for every one of `names`, in the same order: wrapper components off, or on, one-to-one.
 
-    With a `target` (the names that the model has) the target decides: a component goes where the target has the name
-    without it, comes where the target has the name with it, and stays where the target has it too. One attribute
+    With a `target` (the names that the model has) the target decides: a component goes if the target has the name
+    without it, comes if the target has the name with it, and stays if the target has it too. One attribute
     prefix common to the weights (`model.`, `net.`) goes only when the target proves it. Without a target, all wrapper
     components go, so a second time there is nothing to do.
 
     `components` names the components to take off instead of the known `WRAPPERS`. Raises `PrefixError`, with the
-    names concerned, where two names would become one, where a component in `components` is nowhere, and where the
+    names concerned, if two names would become one, if a component in `components` is nowhere, and if the
     target itself has it.
     """
     old = list(names)

@@ -103,7 +103,7 @@ def cleared(text: str, docs_beside: bool = True) -> str:
 
 
 def _origin(text: str) -> str | None:
-    """Which lesson a copy was made from; None where nobody can tell."""
+    """Which lesson a copy was made from; None if nobody can tell."""
     try:
         return str(json.loads(text)["metadata"]["dav2"]["lesson"])
     except (ValueError, KeyError, TypeError):

@@ -227,7 +227,7 @@ def _paint_depth(
 
 
 def _depth_bar(figure: Figure, shown: Any, axes: Any, max_depth: float | None, scale: tuple[float, float]) -> None:
-    """The colour bar: says nearer and farther, and metres where the depth has them."""
+    """The colour bar: says nearer and farther, and metres if the depth has them."""
     bar = figure.colorbar(shown, ax=list(axes), pad=0.02)
     low, high = scale
     if max_depth is None:

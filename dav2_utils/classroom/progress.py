@@ -25,7 +25,7 @@ _SIGNS = {"solved": "✓", "tried": "✗", "not yet": "○"}
 
 @dataclass(frozen=True)
 class Progress:
-    """The state (`solved`, `tried` or `not yet`) of each exercise, and where the file to hand in stands."""
+    """The state (`solved`, `tried` or `not yet`) of each exercise, and where the file to hand in is."""
 
     exercises: dict[str, str]
     file: Path | None = None

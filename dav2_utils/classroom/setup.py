@@ -11,16 +11,16 @@ from types import TracebackType
 from typing import Any
 
 FIRST = "00_start_here.ipynb"
-COPIES = "my_lessons"  # where copies to work in stand, below the current folder
+COPIES = "my_lessons"  # where copies to work in are, below the current folder
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def lesson_folder(name: str = "") -> Path:
-    """Where the lessons write, made when it is not there; relative to the current folder where it lies below it.
+    """Where the lessons write, made if it isn't there; relative to the current folder if it lies below it.
 
     `name` inside the folder that the variable `DAV2_LESSONS` names. Without one, inside `runs` of the folder of lessons
-    that this kernel works in; of `my_lessons` in the repository where it works elsewhere; or of the system's temporary
-    folder where the package was installed without the repository.
+    that this kernel works in; of `my_lessons` in the repository if it works elsewhere; or of the system's temporary
+    folder if the package was installed without the repository.
     """
     folder = Path(os.environ.get("DAV2_LESSONS") or _runs()) / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def cells_only(tb: TracebackType) -> TracebackType:
-    """The frames of `tb` that are cells of the notebook; all of it where none is. The error itself stays whole."""
+    """The frames of `tb` that are cells of the notebook; all of it if none is. The error itself stays whole."""
     frames: list[TracebackType] = []
     each: TracebackType | None = tb
     while each:

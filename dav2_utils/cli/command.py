@@ -70,7 +70,7 @@ def exit_status(error: Exception) -> int:
 
 
 def error_report(error: Exception) -> dict[str, Any]:
-    """One error as JSON; for something that is no checkpoint, with its `format`."""
+    """One error as JSON; for something that isn't a checkpoint, with its `format`."""
     kind = "usage" if isinstance(error, click.UsageError) else getattr(error, "kind", type(error).__name__)
     message = error.format_message() if isinstance(error, click.ClickException) else str(error)
     if isinstance(error, click.MissingParameter):  # and what one could give
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _tell(error: Exception, as_json: bool) -> None:
-    """One error, as JSON where that was asked for and can be written."""
+    """One error, as JSON if that was asked for and can be written."""
     report = error_report(error)
     if as_json and not isinstance(error, OutputLost):
         with contextlib.suppress(OutputLost, BrokenPipeError):

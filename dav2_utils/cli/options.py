@@ -31,7 +31,7 @@ class OutputLost(click.ClickException):
 
 
 def say(text: str) -> None:
-    """Print `text`. Raises `OutputLost` where that cannot be; a pipe without a reader is click's to notice."""
+    """Print `text`. Raises `OutputLost` if that cannot be; a pipe without a reader is click's to notice."""
     try:
         click.echo(text)
     except BrokenPipeError:

@@ -21,7 +21,7 @@ from ..texts import printable
 
 
 class Official(NamedTuple):
-    """One published file, and what stands in no checkpoint: whether it is metric, and its licence."""
+    """One published file, and what no checkpoint holds: whether it is metric, and its licence."""
 
     encoder: str
     repo: str
@@ -94,7 +94,7 @@ def download(name: str) -> Path:
     """The official weights `name`, from the cache or else from the Hub, with a progress bar on standard error.
 
     The licence is said before the first download. The bytes are checked against the sha256 (for a small file
-    git's hash) that the Hub announces; where it announces none, nothing is fetched.
+    git's hash) that the Hub announces; if it announces none, nothing is fetched.
     huggingface_hub does the work, so its variables hold: HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN. Raises
     `HubError`, with the page to fetch the file from by hand and the place to put it.
     """

@@ -201,8 +201,8 @@ class DepthAnythingV2(nn.Module):
 
         The shorter side becomes `input_size`, by default the one that the encoder was trained at (518, `tiny` 112);
         the longer keeps the ratio, to the nearest multiple of 14. The resize works in float64, as the official one
-        does; float32 would differ by 3e-5. Raises `InputError` for anything that is no such picture or would take
-        gigabytes, `CheckpointError` where OpenCV cannot be imported.
+        does; float32 would differ by 3e-5. Raises `InputError` for anything that isn't such a picture or would take
+        gigabytes, `CheckpointError` if OpenCV cannot be imported.
         """
         h, w = _network_size(raw_image, get_encoder(self.encoder).input_size if input_size is None else input_size)
         cv2 = import_cv2()

@@ -71,7 +71,7 @@ def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
 
 
 def decoded(content: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
-    """The bytes of a picture file as BGR uint8; None where OpenCV cannot, or the picture is too large."""
+    """The bytes of a picture file as BGR uint8; None if OpenCV cannot, or the picture is too large."""
     cv2 = import_cv2()
     try:
         picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None

@@ -35,10 +35,10 @@ def diagnose(
     """Why the weights in `source` do not load into `target`, all causes at once, and the steps that are certain.
 
     `source`: a path, a `Checkpoint`, a state dict (or a dictionary around one), a table or an `nn.Module`. `target`:
-    an encoder's name, a module, a path or a table; without one the encoder is inferred, and where that fails the
-    verdict is `wrapped`, or `no target` where there is nothing to take off. `select` names the set of weights where
+    an encoder's name, a module, a path or a table; without one the encoder is inferred, and if that fails the
+    verdict is `wrapped`, or `no target` if there is nothing to take off. `select` names the set of weights if
     `source` holds several, or those to be joined (`encoder,decoder`). `rename`: runs of components to exchange first
-    (see `wrappers.exchange`). Something that is no checkpoint gets the verdict `unreadable`. Raises `CheckpointError`
+    (see `wrappers.exchange`). Something that isn't a checkpoint gets the verdict `unreadable`. Raises `CheckpointError`
     for a path that is not there, for several sets and no `select`, for a renaming that is not one-to-one, and for a
     target that cannot be read.
     """

@@ -19,17 +19,17 @@ from ..wrappers import WRAPPER_CLASSES, WRAPPERS, bare, wrappers_in
 from .causes import Finding, words
 from .message import Message, Pair, Shape
 
-Names = dict[str, Shape | None]  # with the shape, where it is known
+Names = dict[str, Shape | None]  # with the shape, if it is known
 
 
 @dataclass
 class Difference:
-    """What only one side has, and what both have in another shape; empty where the tables agree."""
+    """What only one side has, and what both have in another shape; empty if the tables agree."""
 
     missing: Names = field(default_factory=dict)  # only the model has them
     unexpected: Names = field(default_factory=dict)  # only the file has them
     sizes: dict[str, Pair] = field(default_factory=dict)  # shape in the file, in the model
-    agree: Mapping[str, Any] | None = None  # what both have in one shape; None where that is not known
+    agree: Mapping[str, Any] | None = None  # what both have in one shape; None if that is not known
     whole: bool = False  # nothing was cut off: what is not here does not differ
     begun: bool = True  # the lists are shown from their first name on
     model_class: str = ""  # as an error's text names it
@@ -80,7 +80,7 @@ def of_tables(file: Table, model: Table) -> Difference:
     """The difference of two whole tables."""
     agree, sizes = {}, {}
     for name in file.keys() & model.keys() if len(file) < len(model) else model.keys() & file.keys():
-        if file[name].shape == model[name].shape or extra(name):  # entries that are no tensors have no shape
+        if file[name].shape == model[name].shape or extra(name):  # entries that aren't tensors have no shape
             agree[name] = model[name].shape
         else:
             sizes[name] = (file[name].shape, model[name].shape)

@@ -27,7 +27,7 @@ _LINK = re.compile(r"(https://[^\s<]+)$")  # a cause's reference, in its last ro
 
 @dataclass
 class Explanation:
-    """What an error text allows to say. `causes`: most likely first; empty where nothing is recognised."""
+    """What an error text allows to say. `causes`: most likely first; empty if nothing is recognised."""
 
     causes: list[CauseFound] = field(default_factory=list)
     message: Message = field(default_factory=Message, repr=False)
@@ -88,8 +88,8 @@ def explain(text: str) -> Explanation:
     """The cause of a failed load, from the words of the error alone: no file, no torch.
 
     `text` may be the whole message or a part of it, with or without the traceback, wrapped by a terminal, coloured,
-    quoted or out of a log. Where it allows two readings both are given; where nothing is known the list is empty.
-    `repairable_by_renaming` is True only where the text itself shows it. Time grows with the length and no faster.
+    quoted or out of a log. If it allows two readings both are given; if nothing is known the list is empty.
+    `repairable_by_renaming` is True only if the text itself shows it. Time grows with the length and no faster.
     """
     message = parse(text)
     if message.last and (signs := find_sign(message.last)):

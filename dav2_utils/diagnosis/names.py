@@ -18,7 +18,7 @@ from .difference import NUMBERED, Difference, Names, family
 # Renamed parts ------------------------------------------------------------------------------------------------------
 
 _MOST_NAMES = 2_000  # of each side are looked at
-_MOST_PAIRS = 2_500  # hundreds of words in one place are no renaming, and trying all pairs would take for ever
+_MOST_PAIRS = 2_500  # hundreds of words in one place aren't a renaming, and trying all pairs would take for ever
 _DEEPEST, _LONGEST_RUN, _MOST_RULES = 30, 3, 8
 Runs = dict[str, str]
 

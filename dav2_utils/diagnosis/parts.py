@@ -19,7 +19,7 @@ from .difference import NUMBERED, Difference, bookkeeping, family, is_mask, tops
 def continued(names: Iterable[str], begun: bool = True, all_: bool = True) -> tuple[list[str], int, int] | None:
     """Whole blocks that go on where another network of the kind ends: their names, the first number and the last.
 
-    None where a name (with `all_`) is in no such block, or where the first blocks may just not be shown (`begun` is
+    None if a name (with `all_`) is in no such block, or if the first blocks may just not be shown (`begun` is
     False).
     """
     listed = [name for name in names if not bookkeeping(name)]
@@ -263,7 +263,7 @@ def _next_block(names: list[str]) -> bool:
 
 
 def _block(name: str) -> tuple[str, str]:
-    """The path and the number of the first numbered part in a name, both empty where there is none."""
+    """The path and the number of the first numbered part in a name, both empty if there is none."""
     match = NUMBERED.search(name)
     return (name[: match.start()], match[1]) if match else ("", "")
 

@@ -81,7 +81,7 @@ class Diagnosis:
 
     @property
     def family(self) -> str:
-        """Which model it is, in words; empty where it is none that is known."""
+        """Which model it is, in words; empty if it is none that is known."""
         return str(self.known._replace(contains=None))
 
     @property

@@ -1,6 +1,6 @@
 """What a library's own words give away: the causes that need no tables, only the right phrase.
 
-Which library raised what is a fact that changes with versions, so it stands in `data.json`: a cause, the text that says
+Which library raised what is a fact that changes with versions, so it is in `data.json`: a cause, the text that says
 it, the phrases of which all must be there, and perhaps a second cause that they allow. A phrase is looked for in the
 text without white space and in lower case, so a terminal's line breaks do no harm. Standard library only.
 """
@@ -37,7 +37,7 @@ def _squeezed() -> list[tuple[Sign, tuple[str, ...]]]:
 
 
 def find_sign(squeezed: str, last: str = "") -> list[Finding]:
-    """The cause that the words of an error give away, or the two that they allow; none where they say nothing.
+    """The cause that the words of an error give away, or the two that they allow; none if they say nothing.
 
     `squeezed` is the text without white space, `last` what of it is the last error: that is looked at first.
     """

@@ -41,7 +41,7 @@ class Record(NamedTuple):
     packed: int
     size: int
     method: int  # 0 stored, 8 deflated
-    crc: int  # of the bytes unpacked, as the directory has it; 0 where the writer computed none
+    crc: int  # of the bytes unpacked, as the directory has it; 0 if the writer computed none
     flags: int
 
     @property
@@ -174,7 +174,7 @@ def require_readable(record: Record) -> None:
 def read_into(file: BinaryIO, record: Record, target: memoryview, checked: bool = True) -> None:
     """The bytes of one record, unpacked, into `target`, which has room for exactly those.
 
-    Raises `ArchiveError` where there are more or fewer of them than that, or, if `checked`, others than the record's
+    Raises `ArchiveError` if there are more or fewer of them than that, or, if `checked`, others than the record's
     checksum speaks of.
     """
     require_readable(record)

@@ -117,7 +117,7 @@ class Checkpoint:
         return list(self.other_entries.items())[:most]
 
     def to_dict(self, keys: bool = False) -> dict[str, Any]:
-        """Everything as JSON; with `keys` every tensor too, each with its set where there are several."""
+        """Everything as JSON; with `keys` every tensor too, each with its set if there are several."""
         found: dict[str, Any] = {
             "file": str(self.file), "format": self.format, "bytes": self.bytes, "container": self.container,
             "sets": [_set_as_dict(weights) for weights in self.sets],

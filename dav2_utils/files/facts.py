@@ -86,7 +86,7 @@ def facts_beside(
 
 
 def _width(table: Table) -> int:
-    """Channels of a token, by the class token that every ViT has; 0 where there is none."""
+    """Channels of a token, by the class token that every ViT has; 0 if there is none."""
     return next((info.shape[-1] for name, info in table.items() if name.endswith("cls_token") and info.shape), 0)
 
 
@@ -158,7 +158,7 @@ def _checked(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none, or not one of a size that such files have."""
+    """The object in a JSON file; empty if there is none, or not one of a size that such files have."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         if path.is_file() and path.stat().st_size <= MOST_FACTS:  # a pipe or a device would never end
             with path.open("rb") as file:

@@ -60,7 +60,7 @@ class Made:
 
 
 class Storage:
-    """The bytes that tensors lie in: `key` names the record with them. `bytes` is None where the dtype is packed.
+    """The bytes that tensors lie in: `key` names the record with them. `bytes` is None if the dtype is packed.
 
     `plain` where torch names the record in this very way, so that no two storages can be mistaken for one.
     """
@@ -81,7 +81,7 @@ class Placed(TensorInfo):
 class Tensor:
     """One tensor as its pickle describes it: shape, dtype, and where its numbers lie, never the numbers themselves.
 
-    `storage` is None where no bytes in the file belong to it (meta, sparse); `offset` and `stride` count elements.
+    `storage` is None if no bytes in the file belong to it (meta, sparse); `offset` and `stride` count elements.
     `plain` where that is all there is to know: the numbers are those bytes. Not so for a tensor with a sign to turn
     (conj, neg), with scales (quantised), or one that the pickle changed after it was made: there only torch knows.
     """
@@ -110,11 +110,11 @@ class Elsewhere(TensorInfo):
 
 
 class Extra(TensorInfo):
-    """Of an entry that torch itself puts into a state dict and that is no tensor: `NAME._extra_state`."""
+    """Of an entry that torch itself puts into a state dict and that isn't a tensor: `NAME._extra_state`."""
 
 
 def extra(name: str) -> TensorInfo | None:
-    """What stands in a table for an entry called `name` that is no tensor; None where it belongs to no state dict."""
+    """What is in a table for an entry called `name` that isn't a tensor; None if it belongs to no state dict."""
     return Extra((0,), "extra state") if name.rpartition(".")[2] == "_extra_state" else None
 
 

@@ -141,7 +141,7 @@ def _bytearray(content: Any = b"", encoding: Any = "") -> Any:
 
 
 def _number(dtype: Any, data: Any = None) -> Any:
-    """A NumPy scalar: its value, where it is an ordinary number."""
+    """A NumPy scalar: its value, if it is an ordinary number."""
     code = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I",
             "u2": "H", "u1": "B", "b1": "?"}.get(("" + dtype.args[0])[:4].lstrip("<|="))  # fmt: skip
     order = ">" if isinstance(dtype.state, tuple) and dtype.state[1] == ">" else "<"

@@ -33,13 +33,13 @@ class TorchZip:
         return self.records.get(f"{self.folder}/{name}".lower())
 
     def read(self, name: str, limit: int = _SMALL) -> bytes | None:
-        """The bytes of that record; None where there is none."""
+        """The bytes of that record; None if there is none."""
         record = self.find(name)
         return record and read_record(self.file, record, limit, self.checked)
 
     @property
     def byteorder(self) -> bytes:
-        """As the archive says; empty where it says nothing."""
+        """As the archive says; empty if it says nothing."""
         return self.read("byteorder") or b""
 
     def check(self) -> None:

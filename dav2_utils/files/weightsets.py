@@ -26,7 +26,7 @@ DEEPEST_MODULE = 100  # modules within each other
 _A_NAME = 200  # characters; a name of 1,000 counts as five entries more
 MOST_IN_TUPLE = 100  # entries looked at in a tuple or list at the top
 
-# Entries that hold tensors and are no weights: what an optimizer remembers, random states, values of a loss.
+# Entries that hold tensors and aren't weights: what an optimizer remembers, random states, values of a loss.
 _NO_WEIGHTS = re.compile(r"optim|schedul|scaler|rng|random|metric|loss|criterion|callbacks|loops|_metadata$", re.I)
 _OF_A_LAYER = {"weight", "bias"}
 
@@ -48,7 +48,7 @@ class WeightSet:
     path: tuple[str, ...]
     table: Table
     note: str = ""
-    module: str = ""  # the class, where the weights are part of a pickled nn.Module
+    module: str = ""  # the class, if the weights are part of a pickled nn.Module
     metadata: Any = None  # the versions of the modules, which torch hangs on a state dict
     joined: tuple[WeightSet, ...] = ()  # the sets of which this one was put together; it has no path then
 
@@ -67,12 +67,12 @@ class WeightSet:
 
     @property
     def extra(self) -> bool:
-        """Whether some of its entries are no tensors."""
+        """Whether some of its entries aren't tensors."""
         return any(isinstance(info, Extra) for info in self.table.values())
 
     @property
     def elsewhere(self) -> str:
-        """The class of those tensors whose numbers are not to be had (see `Elsewhere`); empty where all are plain."""
+        """The class of those tensors whose numbers are not to be had (see `Elsewhere`); empty if all are plain."""
         return next((info.kind for info in self.table.values() if isinstance(info, Elsewhere)), "")
 
 
@@ -93,7 +93,7 @@ def find_sets(
         value = {str(place): entry for place, entry in enumerate(value[:MOST_IN_TUPLE]) if info(entry) is None}
     found = list(_Search(info).sets(value, ()))
     if any("." in name for weights in found for name in weights.table):
-        # {"mean": ..., "std": ...} beside a model are no second model
+        # {"mean": ..., "std": ...} beside a model aren't a second model
         found = [weights for weights in found if _is_model(weights)]
     for weights in found:
         weights.note = weights.note or _note(weights, value)

@@ -40,7 +40,7 @@ class Copied(NamedTuple):
 def plan_copy(
     opened: Checkpoint, diagnosis: Diagnosis, source: BinaryIO, format: str, keep: bool, facts: Mapping[str, Any]
 ) -> Copied | None:
-    """How to write what `diagnosis` says to a file of `format` (`pth`, `safetensors`); None where it takes torch.
+    """How to write what `diagnosis` says to a file of `format` (`pth`, `safetensors`); None if it takes torch.
 
     `keep`: everything else in the file stays, and only the names change.
     """
@@ -69,7 +69,7 @@ def _plan(
 def _located(
     opened: Checkpoint, diagnosis: Diagnosis, source: BinaryIO, followed: Followed | None
 ) -> OrderedDict[str, Located] | None:
-    """Where each tensor lies, whatever set of `diagnosis.parts` it is in; None where it takes torch."""
+    """Where each tensor lies, whatever set of `diagnosis.parts` it is in; None if it takes torch."""
     if opened.format == "safetensors":
         return locate_safetensors(opened, source)
     places = [locate(followed, path) if followed else None for path, _ in diagnosis.parts]
@@ -80,7 +80,7 @@ def _located(
 
 
 def fingerprint_of(opened: Checkpoint, diagnosis: Diagnosis) -> str | None:
-    """The fingerprint that a repair would have, from the source alone; None where it takes torch."""
+    """The fingerprint that a repair would have, from the source alone; None if it takes torch."""
     with opened.file.open("rb", buffering=0) as source, contextlib.suppress(ArchiveError):
         followed = follow(source, opened.bytes) if opened.format == "torch-zip" else None
         found = _located(opened, diagnosis, source, followed)
@@ -92,7 +92,7 @@ def fingerprint_of(opened: Checkpoint, diagnosis: Diagnosis) -> str | None:
 def write_copy(copied: Copied, source: BinaryIO, target: Path) -> str:
     """Carry the plan out at `target`, prove it, and give the fingerprint of the tensors.
 
-    Raises `WriteError` where the result differs from the source, or the source from its own checksums, and
+    Raises `WriteError` if the result differs from the source, or the source from its own checksums, and
     `SourceChanged` where the source ends too early.
     """
     with target.open("r+b", buffering=0) as file, ThreadPoolExecutor(2) as pool:

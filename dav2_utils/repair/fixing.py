@@ -147,7 +147,7 @@ def beside(source: Path, kind: str, select: str | None = None) -> Path:
 
 
 def of_set(select: str | None) -> str:
-    """What stands in a file's name for the set that was chosen."""
+    """What is in a file's name for the set that was chosen."""
     return "." + re.sub(r"[^\w.,-]", "_", select)[:60].strip(".") if select else ""
 
 

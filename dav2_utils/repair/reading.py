@@ -143,7 +143,7 @@ def require_dense(tensor: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def _numbers(names: list[str]) -> list[Any]:
-    """NumPy's scalars, where the file has any (a best score, as a rule): numbers and nothing else."""
+    """NumPy's scalars, if the file has any (a best score, as a rule): numbers and nothing else."""
     if not any(name.startswith("numpy") for name in names):
         return []
     import numpy as np
@@ -154,7 +154,7 @@ def _numbers(names: list[str]) -> list[Any]:
 
 
 def walk(content: Any, path: tuple[str, ...]) -> Any:
-    """What lies under `path` in nested dictionaries. Raises `CheckpointError` where there is no such place."""
+    """What lies under `path` in nested dictionaries. Raises `CheckpointError` if there is no such place."""
     if path and isinstance(content, (tuple, list)):  # (weights, optimizer): see `find_sets`
         content = {str(place): entry for place, entry in enumerate(content)}
     for part in path:

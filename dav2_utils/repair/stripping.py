@@ -28,7 +28,7 @@ def strip_wrappers(
     `target`: the model, its state dict, its names, an encoder's name or another checkpoint's path; then the target
     decides (see `keys.rename_map`), and a wrapped target gets its components added. `components`: take off exactly
     these instead of the known wrappers. `rename`: runs of whole components to exchange first, old -> new, all at once
-    and the longest first (see `wrappers.exchange`). Raises `PrefixError` where two names would become one, or a
+    and the longest first (see `wrappers.exchange`). Raises `PrefixError` if two names would become one, or a
     component asked for is nowhere or is the target's own; `CheckpointError` for a training checkpoint in place of the
     state dict in it.
     """

@@ -78,7 +78,7 @@ def _changed(opened: Checkpoint) -> CheckpointError:
 def take(opened: Checkpoint, weights: WeightSet, mmap: bool = False) -> OrderedDict[str, torch.Tensor] | None:
     """The tensors of `weights`, in memory of their own, or with `mmap` in the file itself.
 
-    None where the file must be read by torch after all. Raises `CheckpointError` for a file that changed, and for bytes
+    None if the file must be read by torch after all. Raises `CheckpointError` for a file that changed, and for bytes
     that are not those that were written.
     """
     with unchanged(opened) as file:

@@ -84,7 +84,7 @@ def write_safetensors(tensors: Tensors, path: Path, facts: Mapping[str, Any]) ->
 
 
 def dtype_of(tensor: torch.Tensor) -> str:
-    """torch's short name for the dtype: `float32`; of what is no tensor (an `_extra_state`) the type's."""
+    """torch's short name for the dtype: `float32`; of what isn't a tensor (an `_extra_state`) the type's."""
     return str(getattr(tensor, "dtype", type(tensor).__name__)).removeprefix("torch.")
 
 

@@ -44,8 +44,8 @@ class Plan:
     batch: int = 2
     lr: float = 1.5e-3  # at its highest
     seed: int = 0
-    weights: Path | None = None  # a checkpoint of `tiny` to start from; the embedded one where none is given
-    select: str | None = None  # which set of weights in it, where it holds several
+    weights: Path | None = None  # a checkpoint of `tiny` to start from; the embedded one if none is given
+    select: str | None = None  # which set of weights in it, if it holds several
 
 
 FIRST_SCENE, SCENES_OF_A_SEED = 500_000_000, 1_000_000
@@ -87,7 +87,7 @@ def train(plan: Plan) -> Path:
 
     One that was there before is kept as latest.pth.bak, and that is said.
     Raises `CheckpointError` for a plan that cannot be carried out, for weights or a folder that are not to be had,
-    where the processes cannot meet, and where the loss is no number any more.
+    if the processes cannot meet, and if the loss isn't a number any more.
     """
     check_plan(plan)
     rank, world = _join()
@@ -177,7 +177,7 @@ def has_torchrun() -> bool:
 
 
 def _device() -> torch.device:
-    """This process's own GPU, or the CPU where there are fewer GPUs than processes."""
+    """This process's own GPU, or the CPU if there are fewer GPUs than processes."""
     if torch.cuda.device_count() < int(os.environ.get("LOCAL_WORLD_SIZE", 1)):
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -235,7 +235,7 @@ def _copied(shared: Path, target: Path) -> Path:
 def make_checkpoint(
     folder: str | os.PathLike[str], domain: str = "streets", epochs: int = 2, steps: int = 64, processes: int = 2
 ) -> Path:
-    """`latest.pth` in `folder`, as a training on several processes leaves it; made when it is not there, once.
+    """`latest.pth` in `folder`, as a training on several processes leaves it; made if it isn't there, once.
 
     Runs torchrun beside this process and shows its progress; where torchrun does not work (no gloo, or Windows), trains
     in this one and says so. With the defaults, the variable `DAV2_TRAINED` may name a `latest.pth` to copy, so that

@@ -35,7 +35,7 @@ class Solid(NamedTuple):
     low: Triple
     high: Triple
     side: Paint
-    upward: Paint | None = None  # what looks up: a box's lid, a room's floor; `side` where none is given
+    upward: Paint | None = None  # what looks up: a box's lid, a room's floor; `side` if none is given
     downward: Paint | None = None
     shape: str = "box"  # box, ball or room
     casts: bool = True  # a shadow
@@ -106,7 +106,7 @@ def _crossings(solid: Solid, start: Sequence[Any], rays: Sequence[Any]) -> tuple
 
 
 def _meets_ball(solid: Solid, start: Sequence[Any], rays: Sequence[Any]) -> tuple[Array, Array]:
-    """Entry and exit of rays through a ball; infinity and minus infinity where they miss it."""
+    """Entry and exit of rays through a ball; infinity and minus infinity if they miss it."""
     a: Any = 0.0
     b: Any = 0.0
     c: Any = -(np.float32((solid.high[0] - solid.low[0]) / 2) ** 2)
@@ -120,7 +120,7 @@ def _meets_ball(solid: Solid, start: Sequence[Any], rays: Sequence[Any]) -> tupl
 
 
 def _frame(solid: Solid, view: View, size: tuple[int, int]) -> tuple[slice, slice] | None:
-    """The rows and columns in which a solid can be seen; None where it is behind the camera."""
+    """The rows and columns in which a solid can be seen; None if it is behind the camera."""
     height, width = size
     x, y, z = np.meshgrid(*zip(solid.low, solid.high, strict=True), indexing="ij")
     x, y, z = x.ravel() - view.eye[0], y.ravel() - view.eye[1], z.ravel() - view.eye[2]

@@ -45,7 +45,7 @@ def load_model(
     ends the process (SIGBUS).
 
     Nothing is loaded in part: raises `DoesNotFit` when anything is missing, unexpected or of another shape, and
-    `CheckpointError` when the file cannot be read or `max_depth` is no range. Warns when what is known of the file
+    `CheckpointError` when the file cannot be read or `max_depth` isn't a range. Warns when what is known of the file
     speaks against the arguments, when it is metric and its range is nowhere, and when nothing was ever trained into it.
     """
     check_max_depth(max_depth)
@@ -177,7 +177,7 @@ def check_loaded(
 ) -> Loaded:
     """For code that loads with `strict=False`: did anything arrive?
 
-    `before`: a `snapshot(model)` from before the loading (`state_dict()` alone is no copy: its tensors change with
+    `before`: a `snapshot(model)` from before the loading (`state_dict()` alone isn't a copy: its tensors change with
     the model). `result`: what `load_state_dict` gave back. Raises `CheckpointError` when no tensor changed, when the
     file had none of the model's names, and when fewer than the share `least` of the model's tensors were loaded.
     """

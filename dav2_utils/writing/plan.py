@@ -43,7 +43,7 @@ class Plan:
 def read_spans(source: BinaryIO, spans: Iterable[Span]) -> Iterator[memoryview]:
     """The bytes of `spans`, `CHUNK` at a time, each to be used before the next is asked for.
 
-    Raises `SourceChanged` where the source ends too early. It is read at places of its own (`os.pread`), so that
+    Raises `SourceChanged` if the source ends too early. It is read at places of its own (`os.pread`), so that
     several threads can read one file.
     """
     buffer = bytearray(CHUNK)

@@ -49,7 +49,7 @@ def plan_renaming(followed: Followed, path: tuple[str, ...], mapping: Mapping[st
 
 
 def renamed_pickle(data: bytes, followed: Trace, chosen: Any, mapping: Mapping[str, str]) -> bytes | None:
-    """`data` with the names of the dictionary `chosen` exchanged; None where they are not simply written there."""
+    """`data` with the names of the dictionary `chosen` exchanged; None if they are not simply written there."""
     wanted = _exchanges(followed, chosen, mapping)
     inner = chosen.state.get("_metadata") if isinstance(chosen, Ordered) else None
     if isinstance(inner, dict) and inner:
@@ -77,7 +77,7 @@ def renamed_pickle(data: bytes, followed: Trace, chosen: Any, mapping: Mapping[s
 
 
 def _exchanges(followed: Trace, dictionary: Any, mapping: Mapping[str, str]) -> dict[int, str] | None:
-    """What each instruction that pushed a name of `dictionary` is to push; None where the names are not `mapping`'s."""
+    """What each instruction that pushed a name of `dictionary` is to push; None if the names are not `mapping`'s."""
     sites = followed.names.get(id(dictionary), [])
     names = [followed.instructions[site].top for site in sites]
     codes = {followed.instructions[site].code for site in sites}
@@ -89,7 +89,7 @@ def _exchanges(followed: Trace, dictionary: Any, mapping: Mapping[str, str]) -> 
 def _text_for(
     index: int, one: Instruction, wanted: Mapping[int, str], changed: Mapping[int, str], data: bytes
 ) -> str | None:
-    """The text to push in place of the instruction; None where it may stay as it is."""
+    """The text to push in place of the instruction; None if it may stay as it is."""
     want = wanted.get(index, one.top)
     if one.code in _TEXTS:
         return str(want) if want != one.top else None

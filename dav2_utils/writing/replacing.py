@@ -62,7 +62,7 @@ def replacing_all(
 ) -> Iterator[list[Path]]:
     """Gives a path to write to for each place, all in one folder; at the end of the block all of them get their names.
 
-    The folder is made when it is not there. The permissions are those of `like`, or what a new file has by the umask.
+    The folder is made if it isn't there. The permissions are those of `like`, or what a new file has by the umask.
     Whatever goes wrong, everything is as it was and nothing is left behind. Raises `WriteError` for what the disk does
     not take, `AlreadyThere` for a place that is taken, `SourceChanged` when `source` did not stay as it was.
     """
@@ -117,7 +117,7 @@ def _name_all(places: Sequence[Place], temporaries: Sequence[Path]) -> None:
 
 
 def _keep(place: Place) -> Path | None:
-    """A second name for what is at a place, the backup's or a hidden one; None where none is needed or possible."""
+    """A second name for what is at a place, the backup's or a hidden one; None if none is needed or possible."""
     if place.backup:
         return disk.keep_backup(place.target)
     if place.overwrite:

@@ -42,7 +42,7 @@ def header(table: Mapping[str, TensorInfo], facts: Mapping[str, Any]) -> tuple[b
 
 
 def plan_safetensors(state: Mapping[str, Located], facts: Mapping[str, Any]) -> Plan | None:
-    """The file for `state`; None where elements would have to be put into order one by one."""
+    """The file for `state`; None if elements would have to be put into order one by one."""
     if not all(one.in_order for one in state.values()):
         return None
     front, order = header({name: one.info for name, one in state.items()}, facts)
@@ -55,5 +55,5 @@ def as_text(fact: Any) -> str:
 
 
 def utf8(text: str) -> str:
-    """`text` with `\\udcff` for what cannot be written: half a character, as in a file's name that is no UTF-8."""
+    """`text` with `\\udcff` for what cannot be written: half a character, as in a file's name that isn't UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

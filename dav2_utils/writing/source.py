@@ -24,7 +24,7 @@ from .tracing import Trace, trace
 
 
 class Stored(NamedTuple):
-    """The bytes of one storage in the source, and their CRC-32 where the source has one."""
+    """The bytes of one storage in the source, and their CRC-32 if the source has one."""
 
     record: str
     span: Span
@@ -102,7 +102,7 @@ def follow(file: BinaryIO, size: int) -> Followed:
 
 
 def locate(followed: Followed, path: tuple[str, ...]) -> OrderedDict[str, Located] | None:
-    """The tensors of the set under `path` in a torch archive, with its `_metadata`; None where one is not plain."""
+    """The tensors of the set under `path` in a torch archive, with its `_metadata`; None if one is not plain."""
     archive = followed.archive
     if sys.byteorder != "little" or archive.byteorder not in (b"", b"little"):
         return None
@@ -145,7 +145,7 @@ def _stored(archive: TorchZip, tensor: Tensor) -> Stored | None:
 
 
 def dictionary_at(value: Any, path: tuple[str, ...]) -> Any:
-    """What lies under `path` in nested dictionaries, lists and tuples; None where nothing does."""
+    """What lies under `path` in nested dictionaries, lists and tuples; None if nothing does."""
     for part in path:
         entries = mapping(value) or {}
         if isinstance(value, (list, tuple)):

@@ -19,7 +19,7 @@ from .plan import Plan, Span, crc32
 from .source import Located, Stored, checks
 
 ALIGNMENT = 64
-_LIMIT = 0xFFFFFFFF  # what does not fit in four bytes stands in the extra field 1
+_LIMIT = 0xFFFFFFFF  # what does not fit in four bytes is in the extra field 1
 _LOCAL = struct.Struct("<4s5H3L2H")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 
@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
 
 def plan_torch_zip(state: Mapping[str, Located], source: BinaryIO) -> Plan | None:
-    """The file that `torch.save` would write for `state`; None where it would have to copy elements one by one.
+    """The file that `torch.save` would write for `state`; None if it would have to copy elements one by one.
 
     A tensor that is a small view into a large storage gets a storage of its own, as `torch.save` writes whole storages.
     """
@@ -89,7 +89,7 @@ _FRONT = [
 def _data(
     storages: Iterable[StorageToBe], places: Mapping[StorageToBe, tuple[Stored, Span]], source: BinaryIO
 ) -> Iterable[Entry]:
-    """The records of the numbers. A checksum is carried over from the source, and made where the source has none."""
+    """The records of the numbers. A checksum is carried over from the source, and made if the source has none."""
     for key, to_be in enumerate(storages):
         stored, span = places[to_be]
         crc = stored.crc if stored.crc is not None and span == stored.span else crc32(source, span)
@@ -125,7 +125,7 @@ def _flags(entry: Entry) -> int:
 
 
 def _zip64(size: int, packed: int, place: int) -> bytes:
-    """The extra field 1, with those numbers that are too large for four bytes; empty where none is."""
+    """The extra field 1, with those numbers that are too large for four bytes; empty if none is."""
     large = [size, packed] if size >= _LIMIT else []
     large += [place] if place >= _LIMIT else []
     return struct.pack(f"<2H{len(large)}Q", 1, 8 * len(large), *large) if large else b""

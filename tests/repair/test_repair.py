@@ -864,7 +864,11 @@ def test_two_repairs_of_one_folder_at_once(hurt: tuple[dict[str, Any], Path]) ->
         f"run{number}{kind}.pth" for number in range(3) for kind in (".fixed", "")
     ]
     for one, other in zip(*found["both"], strict=True):
-        assert "fixed" in (one["status"], other["status"]) and {one["status"], other["status"]} <= {"fixed", "refused", "already fixed"}
+        assert "fixed" in (one["status"], other["status"]) and {one["status"], other["status"]} <= {
+            "fixed",
+            "refused",
+            "already fixed",
+        }
         check_whole(where / "both" / Path(one["source"]).name.replace(".pth", ".fixed.pth"), b"", "both")
 
 
