@@ -91,7 +91,7 @@ fresh: .venv/lessons.stamp  ## clean copies of the lessons, your old ones kept b
 	@$(BIN)/dav2 lessons --fresh $(ARGS)
 
 test: .venv/test.stamp  ## the whole suite, every lesson executed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 test-elsewhere: .venv/test.stamp  ## whatever depends on the processor, as if on four others; one: make test-elsewhere ARGS=avx2
 	$(BIN)/python tests/elsewhere.py $(ARGS)

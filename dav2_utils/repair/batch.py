@@ -62,7 +62,8 @@ def _with_progress(jobs: list[tuple[Path, Path | None]]) -> Iterator[tuple[Path,
             print(f"{number} of {len(jobs)}: {printable(job[0].name, 60)}", file=sys.stderr)
             yield job
         return
-    to = sys.stdout if "ipykernel" in sys.modules else sys.stderr  # which a notebook paints red
+    notebook = type(sys.stdout).__module__.startswith("ipykernel")
+    to = sys.stdout if notebook else sys.stderr  # which a notebook paints red
     bar = tqdm(jobs, unit="file", file=to, disable=len(jobs) < 2)
     for job in bar:
         bar.set_postfix_str(printable(job[0].name, 30))

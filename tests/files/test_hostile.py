@@ -624,7 +624,7 @@ def test_folders_with_traps(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="among its own"):
         fix_many([runs], runs)
     os.mkfifo(tmp_path / "pipe.pth")
-    assert "no file" in str(fix_file(runs / "a.pth", tmp_path / "pipe.pth", force=True).reason)
+    assert "not a file" in str(fix_file(runs / "a.pth", tmp_path / "pipe.pth", force=True).reason)
     for target in (None, "/dev/zero"):
         notes = runs / "a.pth.json"
         notes.symlink_to(target) if target else os.mkfifo(notes)
