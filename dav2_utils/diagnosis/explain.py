@@ -22,8 +22,6 @@ from .report import markup, target_line
 from .rules import Found, causes_of
 from .signs import find_sign
 
-_LINK = re.compile(r"(https://[^\s<]+)$")  # a cause's reference, in its last row
-
 
 @dataclass
 class Explanation:
@@ -71,9 +69,7 @@ class Explanation:
         if not self.causes:
             return f"<div><p>? {markup(self._nothing())} {markup(target_line(None))}</p></div>"
         items = "".join(
-            f"<li><b>{markup(found.title)}</b> <code>{found.cause}</code><br>"
-            + _LINK.sub(r'<a href="\1">\1</a>', "<br>".join(markup(" ".join(row.split())) for row in _rows(found)))
-            + "</li>"
+            f"<li><b>{markup(found.title)}</b> <code>{found.cause}</code><br>{_linked(found)}</li>"
             for found in self.causes
         )
         apart = f"<p>{markup(say('explain.tell_apart', what=self.apart))}</p>" if self.apart else ""
@@ -130,6 +126,13 @@ def _no_entry(message: Message) -> list[Finding]:
 
 
 _ENTRY = re.compile(r"(?:state|epoch|optimizer|pytorch-lightning_version|state_?dict(?:_\w{1,40})?)$")
+
+
+def _linked(found: CauseFound) -> str:
+    """The same as HTML; the reference, which is the last of them, leads there."""
+    rows = "<br>".join(markup(" ".join(row.split())) for row in _rows(found))
+    link = markup(CAUSES[found.cause].reference)
+    return f'{rows.removesuffix(link)}<a href="{link}">{link}</a>' if link else rows
 
 
 def _rows(found: CauseFound) -> list[str]:
