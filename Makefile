@@ -98,7 +98,7 @@ test-elsewhere: .venv/test.stamp  ## whatever depends on the processor, as if on
 
 # Without a browser: ipywidgets 7 in JupyterLab 4 is nobody's; its people are in Colab, which has a page of its own.
 test-floors: .venv/test.stamp .venv-floors/test.stamp  ## the suite under the oldest versions that pyproject.toml allows (.venv-floors)
-	$(subst .venv,.venv-floors,$(BIN))/python -m pytest -n 2 --dist loadgroup -m 'not browser' $(ARGS)
+	JUPYTER_PATH="$(CURDIR)/.venv/share/jupyter" $(subst .venv,.venv-floors,$(BIN))/python -m pytest -n 2 --dist loadgroup -m 'not browser' $(ARGS)
 
 check: .venv/test.stamp  ## style, types, the structure of the lessons, the order of the rooms
 	$(BIN)/ruff check .
