@@ -263,7 +263,7 @@ def test_what_older_versions_said(text: str, cause: str) -> None:
 def test_two_readings_say_what_tells_them_apart() -> None:
     found = explain("torch.load('a.pth')\nEOFError")
     assert [one.cause for one in found.causes] == ["empty_file", "truncated_file"]
-    assert "To tell them apart: the file's size" in str(found) and "the file&#x27;s size" in found._repr_html_()
+    assert "To tell them apart, look at the file's size" in str(found) and "the file&#x27;s size" in found._repr_html_()
 
 
 def listed(name: str, count: int) -> str:
