@@ -101,7 +101,7 @@ def test_a_folder_in_the_way(source: Path, name: str, force: bool) -> None:
     source.with_name(name).mkdir()
     before = everything(source.parent)
     done = fix_file(source, force=force)
-    assert done.status == "refused" and f"{name} is there already. It is not a file" in str(done.reason)
+    assert done.status == "refused" and f"{name} already exists. It is not a file" in str(done.reason)
     assert everything(source.parent) == before
 
 

@@ -497,7 +497,9 @@ def test_a_refusal_begins_with_the_cause(tmp_path: Path) -> None:
         "The file holds objects that safe loading refuses ("
     )
     assert "cannot take the weights out of this one" in str(done.reason)
-    assert inspect_file(path).notes == ["torch's old format, of before version 1.6"], "no promise that fix would break"
+    assert inspect_file(path).notes == ["torch's old format, from before version 1.6"], (
+        "no promise that fix would break"
+    )
 
 
 def test_places_and_formats(training_file: Path, tmp_path: Path) -> None:
