@@ -167,7 +167,7 @@ def test_depth_viewer_follows_its_controls_and_takes_an_upload(tiny_model: Depth
     assert pictures[0] != pictures[1], "a second upload is shown, too"
     upload = parts["Your own picture, below 10 MB"]
     upload.set_trait("value", type(upload.value)())
-    assert "✗" not in point.value, "an upload that was taken back is no error"
+    assert "✗" not in point.value, "an upload that was taken back is not an error"
     choose(upload, b"no picture")
     assert "✗" in point.value and "decode" in point.value
 

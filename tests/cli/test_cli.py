@@ -211,7 +211,7 @@ def test_depth_writes_maps_and_goes_on_past_a_bad_image(latest: Path, tmp_path: 
 def test_metric_weights_in_the_relative_model_are_met_with_a_question(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They load without a word and give zero everywhere: all that says so is the map."""
+    """They load without a word and give zero everywhere: only the map shows it."""
     from dav2_utils import load_model, make_scene
 
     tiny = load_model("tiny")

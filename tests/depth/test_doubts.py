@@ -1,4 +1,4 @@
-"""Maps and weights that mean something else than they seem to are said to, and only those."""
+"""Maps and weights that mean something other than they seem to are warned of, and only those."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def test_an_output_in_the_way(tmp_path: Path) -> None:
 
 
 def weights(kind: str, path: Path) -> Path:
-    """A file that somebody may give as --weights, of which no training can start."""
+    """A file that somebody may give as --weights, from which training cannot start."""
     model = DepthAnythingV2("tiny").state_dict()
     if kind == "no checkpoint":
         path.write_text("<html>")

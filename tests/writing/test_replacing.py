@@ -130,7 +130,7 @@ def left(folder: Path, process: int, age: float = 0, where: str | None = None) -
 
 @pytest.fixture(scope="module")
 def gone() -> int:
-    """The number of a process that is no more."""
+    """The number of a process that no longer exists."""
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     return child.pid
