@@ -95,7 +95,7 @@ class SourceChanged(CheckpointError):
     kind = "changed"
 
     def __init__(self, source: Path) -> None:
-        found = f"{printable(str(source))} changed while it was being read, as when a training run saves over it"
+        found = f"{printable(str(source))} changed while it was read, as when a training run saves over it"
         super().__init__(found, "a file that nothing is writing to", "Copy it first, or wait until it is complete")
 
 
