@@ -68,7 +68,7 @@ class NoWeights(CheckpointError):
         self.path, self.format = path, format
         found = "There are no tensors" if do else "There are no weights"
         super().__init__(
-            f"{found} in {printable(path.name)}; it holds {holds}",
+            f"{found} in {printable(path.name)}; it contains {holds}",
             "named tensors, as state_dict() gives them",
             do or "Look for the model's file beside it; optimizer state and settings are often saved separately",
         )

@@ -32,7 +32,7 @@ def parse(arguments: Sequence[str] | None = None) -> Plan:
     parser.add_argument("--output", type=Path, required=True, help="the folder that latest.pth goes into")
     parser.add_argument("--domain", default="streets", choices=list(DOMAINS))
     parser.add_argument("--weights", type=Path, help="a checkpoint of `tiny` to start from (the embedded one)")
-    parser.add_argument("--select", metavar="SET[,SET]", help="which set of weights, if the file holds several")
+    parser.add_argument("--select", metavar="SET[,SET]", help="which set of weights, if the file contains several")
     for name, kind, text in (("epochs", int, "each ends with latest.pth"), ("steps", int, "in an epoch"),
                              ("batch", int, "scenes in one step of one process"), ("seed", int, ""),
                              ("lr", float, "learning rate at its highest")):  # fmt: skip

@@ -21,7 +21,7 @@ LONGEST_TEXT = 2**24  # bytes; a pipe can be endless, and what hostile names cos
 @click.option("--keys", is_flag=True, help="List every tensor, not only the families.")
 @json_option
 def inspect(file: Path, keys: bool, as_json: bool) -> int:
-    """Show what FILE holds, without running it.
+    """Show what FILE contains, without running it.
 
     No tensor is loaded.
 

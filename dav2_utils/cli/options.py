@@ -22,7 +22,7 @@ against_option = click.option(
 select_option = click.option(
     "--select",
     metavar="SET[,SET]",
-    help="Which set of weights, if a file holds several; with commas: these together.",
+    help="Which set of weights, if a file contains several; with commas: these together.",
 )
 
 

@@ -111,7 +111,7 @@ def choose(sets: list[WeightSet], name: str | None, file: str) -> WeightSet:
     if name and len(names := name.split(",")) > 1:
         return _join([choose(sets, part, file) for part in names], file)
     listed = ", ".join(f"{printable(one.name)!r} ({one.note or totals(one.table)})" for one in sets[:8])
-    what = "holds several sets of weights" if name is None else f"has no one set called {printable(name)!r}"
+    what = "contains several sets of weights" if name is None else f"has no one set called {printable(name)!r}"
     do = "Choose one by its name: --select NAME on the command line, select=NAME in Python"
     if any(re.search(r"(^|[._])ema([._]|$)", one.name) for one in sets):
         do += "; the averaged one (EMA) is usually the one to use"

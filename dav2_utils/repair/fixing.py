@@ -101,7 +101,7 @@ def _not_done(seen: Seen, error: CheckpointError | OSError | MemoryError | Impor
 def _check(in_place: bool, output: Any, format: str | None, keep: bool, encoder: Any, against: Any, depth: Any) -> None:
     for wrong, text in (
         (in_place and output, "--in-place and --output name two places for the result"),
-        (keep and format == "safetensors", "--keep-training-state needs --format pth: safetensors holds only tensors"),
+        (keep and format == "safetensors", "--keep-training-state needs --format pth: safetensors takes only tensors"),
         (encoder and against, "--encoder and --against both name the target"),
         (format not in (None, "pth", "safetensors"), f"There is no format {format!r}; there are pth and safetensors"),
     ):

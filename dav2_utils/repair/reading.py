@@ -53,7 +53,7 @@ def _by_torch(opened: Checkpoint, source: Any, mmap: bool) -> Any:
 
 
 def _refused(opened: Checkpoint) -> RefusedPickle:
-    found = f"{opened.file} also holds {', '.join(opened.globals[:5]) or 'objects'}, and opening it would run code"
+    found = f"{opened.file} also contains {', '.join(opened.globals[:5]) or 'objects'}, and opening it would run code"
     if opened.beyond and not opened.globals:
         found = f"{opened.file} has a pickle of a protocol that torch.load(weights_only=True) refuses"
     return RefusedPickle(

@@ -38,7 +38,7 @@ def strip_wrappers(
     boxes = [name for name, value in state_dict.items() if isinstance(value, Mapping) and not _is_extra(name)]
     if odd or (boxes and not any(isinstance(value, torch.Tensor) for value in state_dict.values())):
         raise CheckpointError(
-            f"This dictionary holds {', '.join(map(repr, odd[:2] or boxes[:4]))} and is not a state dict",
+            f"This dictionary contains {', '.join(map(repr, odd[:2] or boxes[:4]))} and is not a state dict",
             "names and tensors",
             f"Take the weights out first: checkpoint[{boxes[0]!r}]" if boxes else "",
         )

@@ -278,7 +278,7 @@ def test_the_zip_archive_has_true_checksums(training_file: Path) -> None:
 
 def test_a_target_that_somebody_else_made_meanwhile(tmp_path: Path) -> None:
     target = tmp_path / "x.pth"
-    with pytest.raises(CheckpointError, match="there already"), replacing.replacing(target) as temporary:
+    with pytest.raises(CheckpointError, match="already exists"), replacing.replacing(target) as temporary:
         temporary.write_text("ours")
         target.write_text("theirs")
     assert target.read_text() == "theirs" and files(target) == ["x.pth"]
@@ -443,7 +443,7 @@ def test_no_weights_is_no_success(tmp_path: Path, options: dict[str, Any]) -> No
     torch.save(torch.optim.SGD(model.parameters(), 0.1).state_dict(), path)
     options = {name: tmp_path / value if name == "output" else value for name, value in options.items()}
     done = fix_file(path, **options)
-    assert done.status == "refused" and "no weights in optimizer.bin; it holds state" in str(done.reason)
+    assert done.status == "refused" and "no weights in optimizer.bin; it contains state" in str(done.reason)
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     folder = fix_many([tmp_path], tmp_path / "to")
     assert [repair.status for repair in folder] == ["refused", "fixed"], "and the rest of a folder is done"
@@ -494,7 +494,7 @@ def test_a_refusal_begins_with_the_cause(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2), "args": argparse.Namespace()}, path, _use_new_zipfile_serialization=False)
     done = fix_file(path)
     assert done.status == "refused" and str(done.reason).startswith(
-        "The file holds objects that safe loading refuses ("
+        "The file contains objects that safe loading refuses ("
     )
     assert "cannot take the weights out of this one" in str(done.reason)
     assert inspect_file(path).notes == ["torch's old format, from before version 1.6"], (
@@ -586,7 +586,7 @@ def test_a_disk_without_hard_links(training_file: Path, in_place: bool, monkeypa
     if in_place:
         assert Path(str(done.backup)).read_bytes() == before and Path(str(done.backup)).name == "latest.pth.bak"
     target = training_file.with_name("x.pth")
-    with pytest.raises(CheckpointError, match="there already"), replacing.replacing(target) as temporary:
+    with pytest.raises(CheckpointError, match="already exists"), replacing.replacing(target) as temporary:
         temporary.write_text("ours")
         target.write_text("theirs")
     assert target.read_text() == "theirs"
