@@ -12,10 +12,10 @@ endif
 comma := ,
 PINS := tests/pins.txt
 .DEFAULT_GOAL := help
-unexport PYTHONDONTWRITEBYTECODE # the suite starts hundreds of processes, and each would compile the package anew
+unexport PYTHONDONTWRITEBYTECODE # the suite starts hundreds of processes, and each would compile the package again
 .PHONY: help lab fresh test test-elsewhere test-floors check stub pyz lessons lessons-update reports-update bench clean
 
-help:  ## what can be made
+help:  ## this list
 	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # pip is not told to be quiet, so that people see it working.
@@ -24,14 +24,14 @@ define INSTALL
   echo "The set-up did not finish: the lines above say why. It needs a network. Run the same command again to continue."; exit 1; }
 endef
 
-# Without a GPU, gigabytes can be spared; whoever told pip where to look has chosen already.
+# Without a GPU, the download can be gigabytes smaller. If pip was told where to look, that choice is already made.
 define HINT
 @[ "$$(uname -sm)" != "Linux x86_64" ] || command -v nvidia-smi >/dev/null || [ -n "$$PIP_EXTRA_INDEX_URL$$PIP_INDEX_URL$$PIP_FIND_LINKS" ] || \
-  { echo "No NVIDIA GPU here, but pip's torch brings 4 GB for one along. To skip that: Ctrl-C, then"; \
+  { echo "No NVIDIA GPU here, but pip's torch comes with 4 GB of CUDA for one. To skip that: Ctrl-C, then"; \
     echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make $(MAKECMDGOALS)"; }
 endef
 
-# The stamps stand in .venv, so a second run does nothing and needs no network. pip is what venv makes last, so a .venv
+# The stamps are in .venv, so a second run does nothing and needs no network. pip is what venv makes last, so a .venv
 # without it was interrupted, and is made again.
 $(BIN)/pip$(EXE):
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install Python 3.10 or newer, or say which: make lab PYTHON=python3.12"; exit 1; }
@@ -41,7 +41,7 @@ $(BIN)/pip$(EXE):
 	  echo "$(PYTHON) -m venv does not work here. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 
 .venv/lessons.stamp: pyproject.toml $(PINS) | $(BIN)/pip$(EXE)
-	@echo "Setting up .venv for the lessons (once; torch is large, this takes some minutes)"
+	@echo "Setting up .venv for the lessons (once; torch is large, this takes a few minutes)"
 	$(HINT)
 	$(call INSTALL,'.[lessons]')
 	@$(BIN)/dav2 check
@@ -52,7 +52,7 @@ $(BIN)/pip$(EXE):
 	$(call INSTALL,'.[lessons$(comma)test]')
 	@touch $@
 
-# The floors, and the pins for what has none. Their wheels end with Python 3.12.
+# The oldest allowed versions, and the pins for what has no lower bound. Their wheels end with Python 3.12.
 SHARED := import pathlib, sysconfig; own = pathlib.Path(sysconfig.get_path("purelib")); \
   (own / "shared.pth").write_text(str(own).replace(".venv-floors", ".venv"))
 .venv-floors/test.stamp: BIN := $(subst .venv,.venv-floors,$(BIN))
@@ -63,28 +63,28 @@ SHARED := import pathlib, sysconfig; own = pathlib.Path(sysconfig.get_path("pure
 	@echo "Setting up .venv-floors with the oldest versions that pyproject.toml allows (once)"
 	$(HINT)
 	@$(PYTHON) -m venv .venv-floors
-	@$(BIN)/python -c '$(SHARED)' # what has no floor is taken from .venv; with another Python, there is nothing to take
+	@$(BIN)/python -c '$(SHARED)' # what has no lower bound comes from .venv; another Python finds nothing there
 	@awk -F== 'NR == FNR { floor[$$1] } NR == FNR || !($$1 in floor)' tests/floors.txt tests/pins.txt > $(PINS)
 	$(call INSTALL,'.[lessons$(comma)test]')
 	@touch $@
 
-# Root in a container must say so to Jupyter; without a screen there is no browser to open, so the address is printed,
-# and nothing else that does not warn. A terminal in the lab is no login shell, which would forget the PATH.
+# Jupyter has to be told if root runs it, as in a container. Without a screen there is no browser to open, so the
+# address is printed, with nothing but warnings. The lab's terminal is not a login shell, which would reset the PATH.
 LAB_FLAGS = --log-level=WARN $(shell [ "$$(id -u)" = 0 ] && echo --allow-root) \
   $(shell [ "$$(uname)" = Linux ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ] && echo --no-browser) \
   $(if $(filter Windows_NT,$(OS)),,--ServerApp.terminado_settings="shell_command=['$${SHELL:-sh}']")
 
-# JupyterLab asks every newcomer about its news, in front of the lesson; this is a default, and the reader's own choice wins.
+# JupyterLab asks new users about its news, on top of the lesson; this sets the default, which the reader can change.
 .venv/share/jupyter/lab/settings/overrides.json: .venv/lessons.stamp
 	@mkdir -p $(@D)
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $@
 
-# MSYS_NO_PATHCONV: Git Bash on Windows would take the address for a path of its own.
+# MSYS_NO_PATHCONV: Git Bash on Windows would take the address for one of its own paths.
 # From the root of the repository, since the lessons link to docs/, which a Jupyter started in my_lessons/ cannot open.
 # The PATH is for the lab's terminal and for `!dav2`.
 lab: .venv/lessons.stamp .venv/share/jupyter/lab/settings/overrides.json  ## the lessons, in JupyterLab: copies to work in, in my_lessons/
 	@$(BIN)/dav2 lessons
-	@echo "Starting JupyterLab. If no browser opens, open the address below. Ctrl-C twice ends it."
+	@echo "Starting JupyterLab. If no browser opens, open the address below. Ctrl-C twice stops it."
 	@PATH="$$PWD/$(BIN):$$PATH" MSYS_NO_PATHCONV=1 jupyter lab --LabApp.default_url=/lab/tree/my_lessons/00_start_here.ipynb $(LAB_FLAGS) $(ARGS)
 
 fresh: .venv/lessons.stamp  ## clean copies of the lessons, your old ones kept beside them; one: make fresh ARGS=02
@@ -96,7 +96,7 @@ test: .venv/test.stamp  ## the whole suite, every lesson executed
 test-elsewhere: .venv/test.stamp  ## whatever depends on the processor, as if on four others; one: make test-elsewhere ARGS=avx2
 	$(BIN)/python tests/elsewhere.py $(ARGS)
 
-# Without a browser: ipywidgets 7 in JupyterLab 4 is nobody's; its people are in Colab, which has a page of its own.
+# Without a browser: nobody runs ipywidgets 7 in JupyterLab 4. It is used in Colab, which has its own page.
 test-floors: .venv/test.stamp .venv-floors/test.stamp  ## the suite under the oldest versions that pyproject.toml allows (.venv-floors)
 	JUPYTER_PATH="$(CURDIR)/.venv/share/jupyter" $(subst .venv,.venv-floors,$(BIN))/python -m pytest -n 2 --dist loadgroup -m 'not browser' $(ARGS)
 

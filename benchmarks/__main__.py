@@ -1,11 +1,11 @@
-"""Every goal of this project beside what is measured here, in one table: `python benchmarks`, or `make bench`.
+"""Every goal of this project next to what is measured here, in one table: `python benchmarks`, or `make bench`.
 
     python benchmarks [--small] [NAME ...]      NAME: a script of this folder, such as bench_explain
 
-Each script runs in a process of its own, one after the other; a line for each goes to standard error, and what else it
-prints into build/benchmarks. A goal that is missed is a row that says so. The exit status is 1 only where a script
-itself failed. All of it takes several minutes, 7 GB on the disk and 6 GB of memory; the file of 4 GB stays in
-build/benchmarks for the next time, until `make clean`.
+Each script runs in its own process, one after the other; a line for each goes to standard error, and the rest of what
+it prints into build/benchmarks. A missed goal is a row that says so. The exit status is 1 only if a script itself
+failed. All of it takes several minutes, 7 GB on the disk and 6 GB of memory; the file of 4 GB stays in build/benchmarks
+for the next time, until `make clean`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from side_by_side import FOLDER, Row, read_rows, table
 
 HERE = Path(__file__).resolve().parent
-# Each script, and what makes it quick, for looking whether it runs.
+# Each script, and what makes it quick, for checking that it runs.
 SCRIPTS = {
     "bench_inspect": "--encoder tiny --rounds 1",
     "bench_fix": "--encoder tiny --rounds 1",
@@ -35,7 +35,7 @@ SCRIPTS = {
 
 
 def run(script: Path, options: list[str], folder: Path) -> list[Row] | None:
-    """The rows of one script; None where it fails. What it prints stands in `folder`, under its name."""
+    """The rows of one script; None if it fails. What it prints goes into `folder`, under its name."""
     rows, log = folder / f"{script.stem}.json", folder / f"{script.stem}.txt"
     rows.unlink(missing_ok=True)
     with log.open("w", encoding="utf-8") as out:

@@ -2,10 +2,10 @@
 
     python benchmarks/bench_explain.py [--cases FILE] [--details] [--rounds 9]
 
-The cases in `tests/data/failures.json` are rebuilt from what people posted in public threads: often a partial list.
-The rules were made looking at these very cases, so the figures flatter; give other cases with `--cases` (a JSON list
-of objects with id, error_text, cause, repairable). "right among two": the text allows two readings, and the true one
-is the second. For the last twelve causes silence is as good as the right name.
+The cases in `tests/data/failures.json` are rebuilt from what people posted in public threads: often a partial list. The
+rules were written with these very cases in view, so the figures flatter; give other cases with `--cases` (a JSON list
+of objects with id, error_text, cause, repairable). "right among two": the text allows two readings, and the true one is
+the second. For the last twelve causes silence is as good as the right name.
 """
 
 from __future__ import annotations

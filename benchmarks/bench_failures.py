@@ -6,7 +6,8 @@ Every network of `architectures` fails in every way of `made_failures`; torch ra
 text as people paste it (`--ways`: how many ways of pasting for each failure; the same ones in every run), `diagnose`
 the two tables. "first": the first cause is one that a careful expert would accept; "two": one of the first two.
 "falsely": renaming is said to repair what it cannot. "ambiguous": another kind of failure of the same network, with
-other causes, shows the very same words; "oracle": how often one could be right who knew both tables of all of these.
+other causes, shows the very same words; "oracle": how often somebody who knew both tables of all of these could be
+right.
 """
 
 from __future__ import annotations
@@ -59,14 +60,14 @@ class Stored(NamedTuple):
 
 @dataclass
 class Answer:
-    """What was said of one failure in one way, beside what is so."""
+    """What was said about one failure in one way, and what is true."""
 
     net: str
     kind: str
     way: str  # of pasting, or "tables"
     shown: str  # the beginning of the text, or of what differs
     said: list[str]
-    falsely: bool = False  # a repair is promised that cannot be
+    falsely: bool = False  # a repair is promised that is not possible
     ambiguous: bool = False  # another kind, with other causes, shows the very same words
     oracle: tuple[float, float] = (1, 1)  # how often the best cause, and the best two, would be right for these words
 
@@ -175,7 +176,7 @@ def _stored(half: str, name: str, words: bool) -> list[Stored]:
 
 
 def _infos(value: Any) -> Any:
-    """Names and shapes in place of tensors, however deep they lie."""
+    """Names and shapes instead of tensors, however deep they lie."""
     if hasattr(value, "shape"):
         return TensorInfo(tuple(value.shape), str(value.dtype).removeprefix("torch."))
     if isinstance(value, dict):
@@ -274,7 +275,7 @@ def print_by(answers: Iterable[Answer], what: str) -> dict[str, Tally]:
 
 
 def print_confusions(answers: list[Answer], most: int) -> None:
-    """What is taken for what, with the shortest text of each."""
+    """Which kind is mistaken for which, with the shortest text of each."""
     wrong: dict[tuple[str, str], list[Answer]] = defaultdict(list)
     for answer in answers:
         if not answer.first:

@@ -1,10 +1,11 @@
 """How long the repair of a 4.0 GB training file takes, and loading it: side by side with what people do otherwise.
 
-`dav2 fix`, the whole process from its start to its end (write, fsync, proof, fingerprint), stands beside `cp`, `sync`,
-`cmp` and `sha256sum` of as many bytes. `load_model` and a first depth map stand beside the well-known snippet
-(construct, load, rename, `load_state_dict`) and the same depth map, each in a fresh process, imports not counted.
+`dav2 fix`, the whole process from its start to its end (write, fsync, proof, fingerprint), is compared with `cp`,
+`sync`, `cmp` and `sha256sum` of as many bytes. `load_model` and a first depth map are compared with the well-known
+snippet (construct, load, rename, `load_state_dict`) and the same depth map, each in a fresh process, imports not
+counted.
 
-All take turns, after one round that counts for nothing; figures are medians and their ratios. With --before, the
+All take turns, after a warm-up round; figures are medians and their ratios. With --before, the
 `dav2 fix` of another checkout takes its turns, too.
 
     python benchmarks/bench_fix.py [--folder FOR_THE_BIG_FILE] [--rounds 5] [--before OLDER_CHECKOUT]
@@ -108,7 +109,7 @@ def rows(found: dict[str, Run], weights: float) -> list[Row]:
 def main() -> None:
     options = parser(__doc__, rounds=5)
     options.add_argument("--folder", type=Path, default=FOLDER)
-    options.add_argument("--encoder", default="vitl", help="vitl is what the goals speak of (%(default)s)")
+    options.add_argument("--encoder", default="vitl", help="the goals are about vitl (%(default)s)")
     options.add_argument("--before", type=Path, help="another checkout, whose dav2 fix takes its turns as well")
     o = options.parse_args()
     found, weights = measure(made_apart(o.folder, o.encoder), o.encoder, o.rounds, o.before)

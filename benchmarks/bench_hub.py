@@ -2,10 +2,10 @@
 
     python benchmarks/bench_hub.py [--learners 10] [--lessons 01 02 03 04] [--train]
 
-The learners go the way of a browser: the hub's API starts a server for each, and the kernels are spoken to over its
+The learners do what a browser does: the hub's API starts a server for each, and the kernels are spoken to over its
 websockets. Everything listens on 127.0.0.1 alone. JupyterHub (PyPI) and configurable-http-proxy (npm) are put into
 build/hub at the first run; nothing else here needs them, and `make bench` leaves this out, as it takes many minutes.
-A learner closes a lesson's kernel before the next, as one who is told so does. Without --train the class shares one
+A learner closes a lesson's kernel before the next, as learners are told to. Without --train the class shares one
 fine-tune (DAV2_TRAINED), which is made beforehand. Memory is PSS: what processes share is counted once.
 """
 

@@ -1,6 +1,6 @@
 """How long it takes to look into a 4.0 GB training file, and how much memory: `dav2 inspect` against `torch.load`.
 
-Both are whole processes, from the start of Python to its end, in turns, after one round that counts for nothing.
+Both are whole processes, from the start of Python to its end, in turns, after a warm-up round.
 Figures are medians and their ratios.
 
     python benchmarks/bench_inspect.py [--folder FOR_THE_BIG_FILE] [--rounds 5]
@@ -30,7 +30,7 @@ def ways(file: Path) -> dict[str, list[str]]:
 
 
 def measure(file: Path, rounds: int) -> dict[str, Run]:
-    """Median seconds and MB of each way. `dav2 diagnose` ends with 1: the file can be mended."""
+    """Median seconds and MB of each way. `dav2 diagnose` ends with 1: the file can be fixed."""
     every = {name: partial(process, *words, well=(int(name == DIAGNOSE),)) for name, words in ways(file).items()}
     return medians(in_turns(every, rounds))
 
@@ -62,7 +62,7 @@ def rows(found: dict[str, Run], modules: tuple[int, int], gigabytes: float) -> l
 def main() -> None:
     options = parser(__doc__, rounds=5)
     options.add_argument("--folder", type=Path, default=FOLDER)
-    options.add_argument("--encoder", default="vitl", help="vitl is what the goals speak of (%(default)s)")
+    options.add_argument("--encoder", default="vitl", help="the goals are about vitl (%(default)s)")
     o = options.parse_args()
     file = made_apart(o.folder, o.encoder)
     report(rows(measure(file, o.rounds), torch_modules(file), file.stat().st_size / 1e9), o.rows)

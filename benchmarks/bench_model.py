@@ -1,12 +1,13 @@
-"""How fast one forward is beside the official form of it, how much memory it takes, and how far the results lie apart.
+"""How fast one forward pass is compared with its official form, its memory, and how far apart the results are.
 
     python benchmarks/bench_model.py [--official CHECKOUT] [--encoder vits] [--size 518] [--rounds 9] [--threads 2]
 
 All forms take turns in one process, so that a busy machine slows all of them; printed are medians. The first line is
 our model written as the official code is (naive attention, channels first, the fusion blocks' convolution after their
-resize), so that there is always something to compare with. Beside it the official code itself where CHECKOUT is given
-(or the variable DAV2_OFFICIAL names it), and transformers where it is installed. Peak memory is that of a process of
-its own for each form. The outputs that the official code gave once, in `tests/data`, are compared with everywhere.
+resize), so that there is always something to compare with. Next to it come the official code itself if CHECKOUT is
+given (or the variable DAV2_OFFICIAL names it), and transformers if it is installed. Peak memory is measured in a
+separate process for each form. The outputs that the official code gave once, in `tests/data`, are compared with
+everywhere.
 """
 
 from __future__ import annotations

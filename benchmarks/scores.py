@@ -1,4 +1,4 @@
-"""How well the embedded and the fine-tuned weights see, beside a depth map that never looks at the picture.
+"""How well the embedded and the fine-tuned weights see, next to a depth map that never looks at the picture.
 
     python benchmarks/scores.py [--finetuned DIR/latest.pth]
 

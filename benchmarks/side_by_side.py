@@ -46,7 +46,7 @@ class Row:
 
 
 def figure(value: float, limit: float | None = None) -> str:
-    """Three digits that count; more where what just missed `limit` would look like it."""
+    """Three significant digits; more if a figure that just missed `limit` would look like it."""
     texts = (
         f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:.{max(0, digits - 3)}f}" for digits in range(3, 18)
     )
@@ -64,7 +64,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def report(rows: list[Row], path: Path | None) -> None:
-    """The rows as a table; and into `path`, for whoever puts the tables of several scripts together."""
+    """The rows as a table; and into `path`, for putting the tables of several scripts together."""
     print(f"\n{table(rows)}")
     if path:
         path.write_text(json.dumps([asdict(row) for row in rows]), encoding="utf-8")
@@ -75,14 +75,14 @@ def parser(text: str | None, rounds: int | None = None) -> argparse.ArgumentPars
     made = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--rows", type=Path, metavar="FILE", help="write the rows of the table there as JSON")
     if rounds:
-        made.add_argument("--rounds", type=int, default=rounds, help="after one that counts for nothing (%(default)s)")
+        made.add_argument("--rounds", type=int, default=rounds, help="after a warm-up round (%(default)s)")
     return made
 
 
 def in_turns(ways: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
     """What each way gave in each round, taken in turns, so that a busy machine slows all of them.
 
-    One round before counts for nothing: it brings files into the system's cache, for all ways alike.
+    A warm-up round before does not count: it brings files into the system's cache, for all ways alike.
     """
     taken: dict[str, list[T]] = {name: [] for name in ways}
     for turn in range(rounds + 1):

@@ -1,6 +1,6 @@
-"""Read, explain and repair checkpoints of Depth Anything V2 (and of any PyTorch model) saved under a wrapper.
+"""Read, explain and repair checkpoints of Depth Anything V2 (and of any PyTorch model) saved from a wrapper.
 
-The public names are handed on when they are first used, so `import dav2_utils` loads neither torch nor OpenCV nor
+Public names are imported when they are first used, so `import dav2_utils` loads neither torch nor OpenCV nor
 matplotlib, and looking at a 4 GB file costs milliseconds. Editors read `__init__.pyi`, which `make stub` writes.
 """
 

@@ -1,4 +1,4 @@
-"""What to do with a network that is known by its table: who loads it, and whether a Depth Anything is to be had of it.
+"""What to do with a network recognised by its table: what loads it, and whether a Depth Anything can be taken out.
 
 Standard library only.
 """
@@ -16,9 +16,9 @@ from .wrappers import bare
 
 
 def another(found: Recognised, table: Table) -> bool:
-    """Whether `table`, of which `found` is known, is another network than one of ours.
+    """Whether `table`, recognised as `found`, is a network other than ours.
 
-    So is a larger one around one of ours, unless all that is left besides belongs to a training (a loss, a counter).
+    A larger one around one of ours counts too, unless everything else in it belongs to training (a loss, a counter).
     """
     ours = _ours()
     rest: Table = {}
@@ -32,7 +32,7 @@ def another(found: Recognised, table: Table) -> bool:
 
 
 def theirs(found: Recognised) -> bool:
-    """Whether it is known to be of a family that is none of ours."""
+    """Whether it is known to belong to a family that isn't ours."""
     return not set(found.family) <= _ours()
 
 
@@ -58,7 +58,7 @@ class About(NamedTuple):
 
 
 def about(family: str) -> About:
-    """Who loads a network of `family`, and how its names become ours. Raises `KeyError` for a family not known."""
+    """What loads a network of `family`, and how its names become ours. Raises `KeyError` for an unknown family."""
     rule = next((rule for rule in rules() if family in rule.family), None)
     if rule is None:
         raise KeyError(f"there is no family {family!r} in families.json")
@@ -68,7 +68,7 @@ def about(family: str) -> About:
 def advice(found: Recognised, encoder: str | None = None, taken: bool = False) -> list[str]:
     """Sentences on what to do with what was recognised, in the reader's language; none if nothing was.
 
-    Only a Depth Anything is offered to be taken out, with its `encoder`, unless it is `taken` anyway.
+    Only a Depth Anything is offered for taking out, with its `encoder`, unless it is `taken` anyway.
     """
     said, ours = [], _ours()
     if found.family:
@@ -94,7 +94,7 @@ _DATA = {
 
 
 def resume_line(names: Sequence[str]) -> str:
-    """The line that lets `torch.load` take just the types `names` (`argparse.Namespace`), to resume a training.
+    """The line that lets `torch.load` take just the types `names` (`argparse.Namespace`), to resume training.
 
     Empty unless each of them is known to hold data and do nothing: torch calls what is allowed.
     """
@@ -108,7 +108,7 @@ def resume_line(names: Sequence[str]) -> str:
 
 
 def resume(names: Sequence[str]) -> str:
-    """How to go on with a training whose file holds the types `names`: a sentence, empty if there is no safe way."""
+    """How to resume training from a file that holds the types `names`: a sentence, empty if there is no safe way."""
     line = resume_line(names)
     return say("resume", line=line) if line else ""
 

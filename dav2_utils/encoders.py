@@ -33,7 +33,7 @@ class Encoder:
     layers: tuple[int, int, int, int]  # the blocks whose output the head takes
     swiglu: bool = False  # vitg's feed-forward: mlp.w12 and mlp.w3 in place of mlp.fc1 and mlp.fc2
     image_size: int = 518  # pixels; the grid that the position table was made for
-    only_size: int | None = None  # pixels; the shorter side in all of its training, when it copes with no other
+    only_size: int | None = None  # pixels; the shorter side throughout its training, if it copes with no other
 
     @property
     def input_size(self) -> int:

@@ -1,6 +1,6 @@
 """Does this machine run it? A verdict and a cure for Python and for each package of `pyproject.toml`.
 
-Standard library only: whoever asks has, by definition, an environment that may be broken.
+Standard library only, since the environment that it checks may be broken.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Check:
 
 
 def check_environment() -> list[Check]:
-    """A `Check` for Python and for each package that the core and the lessons need, really imported one by one."""
+    """A `Check` for Python and for each package that the core and the lessons need, each of them actually imported."""
     from importlib.metadata import PackageNotFoundError, requires
 
     rows = [Check("python", ".".join(map(str, sys.version_info[:3])), ">=3.10", "ok")]  # pip refuses an older one

@@ -28,7 +28,7 @@ class CheckpointError(Exception):
 
 
 class PrefixError(CheckpointError):
-    """Wrapper components cannot be taken off one-to-one, or the one asked for is nowhere."""
+    """Wrapper components cannot be taken off one-to-one, or the one asked for is not there."""
 
     kind = "prefix"
 
@@ -40,7 +40,7 @@ class PathError(CheckpointError):
 
     def __init__(self, path: Path, what: str, expected: str, do: str = "") -> None:
         self.path = path
-        super().__init__(f"{printable(str(path))} {what}", expected, do or "Look at the path; `ls` lists a folder")
+        super().__init__(f"{printable(str(path))} {what}", expected, do or "Check the path; `ls` lists a folder")
 
 
 class NotACheckpoint(CheckpointError):
@@ -81,12 +81,12 @@ class WriteError(CheckpointError):
 
 
 class AlreadyThere(CheckpointError):
-    """The target exists, and nobody said that it may be overwritten."""
+    """The target exists, and nothing allows overwriting it."""
 
     kind = "exists"
 
     def __init__(self, target: Path, do: str = "Use --force to overwrite it, or --output for another place") -> None:
-        super().__init__(f"{target} is there already", do=do)
+        super().__init__(f"{target} already exists", do=do)
 
 
 class SourceChanged(CheckpointError):
@@ -95,8 +95,8 @@ class SourceChanged(CheckpointError):
     kind = "changed"
 
     def __init__(self, source: Path) -> None:
-        found = f"{printable(str(source))} changed while it was read, as when a training saves over it"
-        super().__init__(found, "a file that nobody writes to", "Copy it first, or run this again when it is written")
+        found = f"{printable(str(source))} changed while it was read, as when a training run saves over it"
+        super().__init__(found, "a file that nothing is writing to", "Copy it first, or wait until it is complete")
 
 
 class RefusedPickle(CheckpointError):
@@ -106,7 +106,7 @@ class RefusedPickle(CheckpointError):
 
 
 class HubError(CheckpointError):
-    """An official file is not to be had: no such name, no network, not what the Hub announced."""
+    """An official file is not available: no such name, no network, or not what the Hub announced."""
 
     kind = "hub"
 
@@ -155,7 +155,7 @@ class PickleError(Exception):
 
 
 class BadTensor(ValueError):
-    """A tensor is described in a way in which torch writes none."""
+    """A tensor is described in a way that torch never writes."""
 
 
 class TooMuch(Exception):

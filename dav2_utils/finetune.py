@@ -5,7 +5,7 @@
 Real DistributedDataParallel: on CPU by gloo, on GPUs by nccl. It starts from the embedded `tiny` weights, which know
 rooms, and learns streets. Without torchrun the same command runs in one process.
 
-More machines: start it on each with torchrun's own flags, and one address that all can reach, for two machines
+On several machines, start it on each with torchrun's own flags and one address that all can reach; for two machines
 `torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m dav2_utils.finetune --output
 DIR`. Nothing here changes: torchrun numbers the processes, each takes its share of the scenes, and process 0 alone
 writes, so DIR need only exist on its machine.
@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str] | None = None) -> Plan:
 
 
 def main() -> None:
-    """One process's whole life. What goes wrong in all processes of a machine alike is said by the first of them."""
+    """One process from start to end. What goes wrong in all processes of a machine is reported by the first of them."""
     plan, first_here = parse(), os.environ.get("LOCAL_RANK", "0") == "0"
     # When one process dies, torchrun sends the others SIGTERM: they leave as at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -61,11 +61,11 @@ def main() -> None:
 
 def _kept(plan: Plan) -> str:
     kept = plan.output / "latest.pth"
-    return f"{kept} is whole, from an epoch that ended" if kept.is_file() else "No epoch had ended: nothing is written"
+    return f"{kept} is from the last finished epoch" if kept.is_file() else "No epoch had finished: nothing was written"
 
 
 def _leave(words: str, status: int) -> None:
-    """Ends at once: there may be nobody left to take leave of, and a process group waits for everybody."""
+    """Exits at once: a process group would wait for everybody, and the others may be gone."""
     if words:
         print(f"\n{words}", file=sys.stderr, flush=True)
     os._exit(status)

@@ -36,7 +36,7 @@ class TensorInfo(NamedTuple):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """The steps, in elements, of a tensor whose elements lie one behind the other in C order, as torch counts."""
+        """The steps, in elements, of a tensor whose elements lie one after the other in C order, as torch counts."""
         sizes = [max(size, 1) for size in self.shape]
         return tuple(math.prod(sizes[place + 1 :]) for place in range(len(sizes)))
 
@@ -50,7 +50,7 @@ _NUMBER = re.compile(r"(?<![^.])([0-9]{1,9})(?![^.])")  # a whole component made
 
 @dataclass(frozen=True)
 class Family:
-    """Tensors whose names differ in numbers alone, with one shape and dtype."""
+    """Tensors whose names differ only in numbers, with one shape and dtype."""
 
     pattern: str  # pretrained.blocks.{0..23}.attn.qkv.weight
     count: int

@@ -1,7 +1,7 @@
 """`%load_ext dav2_utils`: a failed load explains itself under its usual traceback.
 
-IPython has a hook for this, `set_custom_exc`. It has room for one handler: where somebody had set one, that one still
-gets its exceptions, and `%unload_ext dav2_utils` puts it back. torch is not patched.
+IPython has a hook for this, `set_custom_exc`. It has room for one handler: if one was already set, it still gets its
+exceptions, and `%unload_ext dav2_utils` puts it back. torch is not patched.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def unload_ipython_extension(shell: Any) -> None:
 
 
 def explain_exception(error: BaseException) -> Explanation | None:
-    """Why loading failed, from an exception and its traceback; None if it is no failed load or nothing is known.
+    """Why loading failed, from an exception and its traceback; None if it isn't a failed load or nothing is known.
 
     Errors of this package say it themselves, so they are not explained again.
     """

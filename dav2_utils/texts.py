@@ -1,4 +1,4 @@
-"""What is said to people: templates by name, in the reader's language, from data that a translator edits.
+"""What people read: templates by name, in the reader's language, from data that a translator edits.
 
 `locale/en.json` has every text, in groups; `locale/zh.json` and the like have what is translated so far. What programs
 read (`--json`, names of causes) is the same in every language. Standard library only.
@@ -44,7 +44,7 @@ def _look_up(code: str, name: str) -> str | None:
 
 @functools.cache
 def _texts(code: str) -> dict[str, Any]:
-    """All texts in one language; none if nobody has translated them."""
+    """All texts in one language; none if there is no translation."""
     from importlib import resources
 
     place = resources.files("dav2_utils") / "locale" / f"{code}.json"

@@ -70,9 +70,9 @@ def rename_map(
     prefix common to the weights (`model.`, `net.`) goes only when the target proves it. Without a target, all wrapper
     components go, so a second time there is nothing to do.
 
-    `components` names the components to take off instead of the known `WRAPPERS`. Raises `PrefixError`, with the
-    names concerned, if two names would become one, if a component in `components` is nowhere, and if the
-    target itself has it.
+    `components` names the components to take off instead of the known `WRAPPERS`. Raises `PrefixError`, with the names
+    concerned, if two names would become one, if a component in `components` is not there, and if the target itself has
+    it.
     """
     old = list(names)
     tokens = frozenset(WRAPPERS if components is None else components)
@@ -88,12 +88,12 @@ def rename_map(
 
 
 def exchange(names: Iterable[str], rename: Mapping[str, str], counts: Counter[str] | None = None) -> dict[str, str]:
-    """Old name -> new name for every one of `names`: runs of whole components exchanged, all at once, one-to-one.
+    """Old name -> new name for every one of `names`: runs of whole components replaced, all at once, one-to-one.
 
     `rename`: `{"backbone.blocks.0": "pretrained.blocks", "backbone": "pretrained"}`. The longest run goes first, and no
-    component that was exchanged is exchanged again, so two names can change places. `counts` learns how many names each
-    run was found in. Raises `PrefixError` for a run that occurs in no name, and where two names would become one, and
-    as `check_rename` does.
+    component that was replaced is replaced again, so two names can change places. `counts` learns how many names each
+    run was found in. Raises `PrefixError` for a run that occurs in no name and if two names would become one, and as
+    `check_rename` does.
     """
     if not rename:
         return {name: name for name in names}
@@ -113,7 +113,7 @@ def check_rename(rename: Mapping[str, str]) -> None:
     """Raises `CheckpointError` (kind `usage`) unless old and new are runs of whole components (`net.layer`)."""
     for run in (run for pair in rename.items() for run in pair):
         if not all(run.split(".")):
-            raise CheckpointError(f"{run!r} is not a run of components", "components of names with dots between them",
+            raise CheckpointError(f"{run!r} is not a run of components", "components of names, with dots between them",
                                   "Write OLD=NEW without a dot at either end: layer.msg_mlp=layer.msg_fn",
                                   kind="usage")  # fmt: skip
 
@@ -169,7 +169,7 @@ def _closest(name: str, target: set[str], same: Collection[str], own: Collection
 
 
 def _places(names: Iterable[str], tokens: Collection[str]) -> set[int]:
-    """Where in a model's modules wrapper components stand; by hashes, as the paths themselves grow with their depth."""
+    """Where in a model's modules wrapper components are; by hashes, as the paths themselves grow with their depth."""
     found = set()
     for name in names:
         place = 0
@@ -224,7 +224,7 @@ def _one_prefix(longer: Iterable[str], shorter: Collection[str]) -> str:
 
 
 def _front(path: Sequence[str], tokens: Collection[str]) -> int:
-    """How many wrapper components stand at the front of a name's path."""
+    """How many wrapper components are at the front of a name's path."""
     return next((i for i, part in enumerate(path) if part not in tokens), len(path))
 
 
@@ -253,7 +253,7 @@ def _must_occur(token: str, names: list[str]) -> None:
         raise PrefixError(
             f"No name has the component {token!r}; the names begin like {', '.join(map(repr, names[:2]))}",
             f"names such as {token + '.' + (names[0] if names else 'weight')!r}",
-            "Leave `components` out to have the wrappers found by themselves",
+            "Leave `components` out to have the wrappers found automatically",
         )
 
 

@@ -26,7 +26,7 @@ from dav2_utils.repair.fixing import fix_file
 from dav2_utils.writing import disk
 
 torch.set_num_threads(1)
-BY_TORCH = ["half written", "prove", "seal"]  # what cannot be copied as it lies
+BY_TORCH = ["half written", "prove", "seal"]  # what cannot be copied as it is
 STEPS = [
     "half copied",
     "compare",
@@ -116,7 +116,7 @@ def with_limit(source: Path, size: int) -> dict[str, Any]:
 
 
 def as_nobody(source: Path, **options: Any) -> dict[str, Any]:
-    fix_file(source, dry_run=True)  # imports what it needs, as nobody may not be allowed to read Python's own folder
+    fix_file(source, dry_run=True)  # imports first: the user nobody may not read Python's own folder
     if os.getuid() == 0:
         os.setgid(65534)
         os.setuid(65534)
@@ -147,7 +147,7 @@ def main(original: str, where: str) -> None:
         folder.mkdir()
         return Path(shutil.copyfile(original, folder / "latest.pth"))
 
-    fix_file(fresh("whole"))  # imports everything: nobody, as whom a case runs, may not read Python's own folder
+    fix_file(fresh("whole"))  # imports everything: a case runs as the user nobody, who may not read Python's own folder
     for step in STEPS:
         for in_place in (False, True):
             found[f"{step} {in_place}"] = in_child(partial(killed, fresh(f"{step} {in_place}"), step, in_place))

@@ -592,7 +592,7 @@ def numbers_shifted(net: Net, rng: random.Random) -> Made | None:
 
 @kind("other_naming", "missing_outer_prefix", "outer_module_prefix")
 def part_moved(net: Net, rng: random.Random) -> Made | None:
-    """One part stood below another path."""
+    """One part was below another path."""
     mine = parts(net.state)
     some = sorted(part for part, count in mine.items() if 1 < count < len(net.state) / 2)
     if not some:
@@ -643,7 +643,7 @@ def from_another_library(net: Net, rng: random.Random) -> Made | None:
 
 @kind("damaged_names", structural=False)
 def seven_characters_cut(net: Net, rng: random.Random) -> Made | None:
-    """Cut off every name, whether `module.` stood there or not."""
+    """Cut off every name, whether `module.` was there or not."""
     return moved(net, lambda name: name[7:])
 
 

@@ -1,8 +1,8 @@
-"""Checkpoints by the thousand, each other than the last: every way in which a file can say where its numbers lie.
+"""Checkpoints by the thousand, each unlike the last: every way in which a file can say where its numbers lie.
 
 `made(seed)` builds one out of parts: instructions of a pickle, records of a zip archive, the header of a safetensors
-file, what torch itself saved; and hurts some of them. Where something stands in it that `torch.load` refuses beside the
-weights, `oracle` is the same file without that.
+file, what torch itself saved; and hurts some of them. If something beside the weights makes `torch.load` refuse it,
+`oracle` is the same file without that.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def in_a_log(text: str, rng: random.Random) -> str | None:
 
 @way
 def after_a_harmless_list(text: str, rng: random.Random) -> str | None:
-    """A warning about a backbone stands before the error, as it does in many a log."""
+    """A warning about a backbone comes before the error, as in many logs."""
     return rng.choice([
         "unexpected key in source state_dict: fc.weight, fc.bias\n\n",
         "<All keys matched successfully>\n",

@@ -254,7 +254,7 @@ def damageable() -> Named:
 
 
 def cut_names() -> State:
-    """What a script makes that cuts seven characters off every name, whether `module.` stands there or not."""
+    """What a script makes that cuts seven characters off every name, whether `module.` is there or not."""
     return {name[7:]: tensor for name, tensor in damageable().state_dict().items()}
 
 

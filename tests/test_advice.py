@@ -1,4 +1,4 @@
-"""The line with which one resumes a training: real files, real refusals, and the line lets exactly these types pass."""
+"""The line that resumes training: real files, real refusals, and the line lets exactly these types pass."""
 
 from __future__ import annotations
 

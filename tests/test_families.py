@@ -1,4 +1,4 @@
-"""Every network of the field by its own name, in any size, and no name for what is none of them."""
+"""Every network of the field by its own name, in any size, and no name for what is not one of them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_every_known_model_is_called_by_its_name(name: str, wrapped: bool, tmp_p
 
 
 def judged_as_what_it_is(result: Diagnosis, family: str) -> None:
-    """Another network is unwrapped, and never mended into one of ours with something of it left over."""
+    """Another network is unwrapped, and never turned into one of ours with something of it left over."""
     assert result.to_dict()["family"] == result.known.family and result.known.family[0] in str(result)
     assert "drop" not in [step.do for step in result.steps], "nothing of it is surplus"
     if family in OURS or family in NET:  # a whole one, under its own names or behind `net.`, and nothing besides

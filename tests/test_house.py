@@ -15,7 +15,7 @@ import stub
 import dav2_utils
 
 PACKAGE = Path(dav2_utils.__file__).parent
-# A wing imports only from wings above it in this list, a room only from rooms of its own wing that stand before it.
+# A wing imports only from wings above it in this list, a room only from rooms of its own wing that come before it.
 WINGS = {
     "ground": "_version texts errors keys wrappers encoders families advice environment",
     "files": "placeholders rebuilding stack opcodes pickles archives torchzip unreadable formats weightsets facts "

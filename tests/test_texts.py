@@ -1,4 +1,4 @@
-"""What is said to people: one language for each reader, English where nobody has translated it."""
+"""What people read: one language for each reader, English if there is no translation."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if "google.colab" in sys.modules:
 
 
 def address(pyproject: str | None = None) -> str:
-    """Where the repository is published, such as https://github.com/OWNER/NAME; empty as long as nobody has said."""
+    """Where the repository is published, such as https://github.com/OWNER/NAME; empty if it is not given."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8") if pyproject is None else pyproject
     found = re.search(r'^Repository = "https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?"', text, re.M)
     return f"https://github.com/{found[1]}" if found else ""

@@ -1,4 +1,4 @@
-"""The reference of the public names, from their docstrings, by pdoc: pages that need no network."""
+"""The reference for the public names, from their docstrings, by pdoc: pages that need no network."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ def write(site: Path) -> dict[str, str]:
 
     pdoc.render.configure(docformat="markdown", show_source=False, footer_text="dav2_utils", search=False)
     pdoc.pdoc("dav2_utils", r"!dav2_utils\..+", output_directory=site / "reference")
-    return {"reference/dav2_utils.html": "Reference of the package: every public name"}
+    return {"reference/dav2_utils.html": "Reference for the package: every public name"}

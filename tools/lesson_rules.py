@@ -1,4 +1,4 @@
-"""What every lesson must hold to, looked up in the stored notebook without running it."""
+"""The rules for every lesson, checked in the stored notebook without running it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lesson_runs import SOLUTION, WIDGET, exercises, read
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_CELL, MEDIAN_CELL, LARGEST_FILE = 20, 6, 500_000
 WIDEST_LINE = 104  # characters; more is cut off in JupyterLab at 1280 pixels, beside its list of files
-# `scratch` is a tool and no lesson: free of the sections, the minutes and the median, and held to all other rules.
+# `scratch` is a tool, not a lesson: exempt from the sections, the minutes and the median, but from no other rule.
 SCRATCH = "scratch"
 SECTIONS = ("What you will learn", "Before you start", "Recap", "What next", "References")
 # What must not be stored: a memory address, a path of the machine that ran it, an escape code.

@@ -17,7 +17,7 @@ import nbformat
 import dav2_utils
 
 PACKAGE = Path(dav2_utils.__file__).parent
-# What the trained numbers hang on, beside the code: versions, and what tells a processor to be another.
+# What the trained numbers depend on besides the code: versions, and what makes one processor act as another.
 VERSIONS = ("torch", "numpy", "opencv-python", "safetensors")
 PROCESSOR = ("ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES", "OPENCV_CPU_DISABLE", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR",
              "OMP_NUM_THREADS")  # fmt: skip
@@ -135,7 +135,7 @@ def normalise(nb: Any) -> Any:
 
 
 def _merged(outputs: list[Any]) -> list[Any]:
-    """Streams arrive in pieces whose borders are chance: those of one name become one."""
+    """Streams arrive cut at random places: the pieces with one name become one."""
     merged: list[Any] = []
     for output in outputs:
         same = [old for old in merged if output.output_type == "stream" == old.output_type and old.name == output.name]

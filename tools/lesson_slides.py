@@ -49,7 +49,7 @@ ul{margin:.2em 0}
 
 
 def html(text: str, folder: Path = TEACHING) -> str:
-    """Markdown as HTML, its pictures inside; where a picture has a dark brother, dark screens show that one."""
+    """Markdown as HTML, its pictures inside; if a picture has a dark version, dark screens show that."""
     from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
     def inside(found: re.Match[str]) -> str:

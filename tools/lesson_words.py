@@ -1,6 +1,6 @@
 """Which calls and words the lessons use, and where each is explained: in the text around it, or in docs/glossary.md.
 
-A call counts as explained where its name stands as code in the prose of its own lesson or of an earlier one, or in the
+A call counts as explained if its name appears as code in the prose of its own lesson or of an earlier one, or in the
 glossary. Plain Python is needed from the start (lesson 00 says so), so its built-in functions and methods are free.
 """
 
@@ -42,7 +42,7 @@ def calls(cell: Any) -> Iterator[str]:
 
 
 def in_code(text: str) -> set[str]:
-    """The words that stand as code in a text."""
+    """The words that appear as code in a text."""
     text = re.sub(r"<summary>Solution</summary>.*?</details>", "", text, flags=re.S)
     return {word for part in re.findall(r"`+([^`]+)`+", text) for word in re.findall(r"\w+", part)}
 
@@ -70,7 +70,7 @@ def table(paths: list[Path]) -> list[tuple[str, str, str, str]]:
 
 
 def unexplained(paths: list[Path]) -> list[str]:
-    """What a lesson calls or names without that anybody explains it, one sentence each."""
+    """What a lesson calls or names without an explanation, one sentence each."""
     found = [f"{lesson}: cell {cell} calls {name}, which no text and no row of docs/glossary.md explains"
              for name, lesson, cell, where in table(paths) if not where]  # fmt: skip
     rows = set(re.findall(r"^\| \*\*(.+?)\*\*", GLOSSARY.read_text(encoding="utf-8"), re.M))

@@ -1,4 +1,4 @@
-"""The workshop of the lessons: `python tools/lessons.py lint | run | update | badges | table [NAME ...]`.
+"""The lessons' workshop: `python tools/lessons.py lint | run | update | badges | table [NAME ...]`.
 
 lint    the skeleton, the cells, the exercises and what is stored, without running anything (part of `make check`)
 run     every lesson in a fresh kernel, a line each, written as pages for reading without a kernel (`make lessons`)
@@ -69,7 +69,7 @@ def command_run(paths: list[Path], *, store: bool) -> int:
 
 
 def site() -> None:
-    """What stands around the lessons' pages: the list of them, the teacher's kit, the reference of the package."""
+    """What goes with the lessons' pages: the list of them, the teacher's kit, the reference for the package."""
     pages = [(path, read(path)) for path in lessons() if (SITE / f"{path.stem}.html").exists()]
     others = lesson_slides.write(SITE, [(path, read(path)) for path in lessons()]) | lesson_reference.write(SITE)
     (SITE / "index.html").write_text(index(pages, others), encoding="utf-8")

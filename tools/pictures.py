@@ -1,6 +1,6 @@
 """The pictures of README, slides and the printed sheet: `python tools/pictures.py`, into docs/pictures.
 
-All of it is made by the package: real names, the real error, a real fine-tune. Each drawing is there twice, for light
+All of it is made by the package: real names, the real error, a real fine-tune. There are two of each drawing, for light
 and for dark pages. Lesson 04's picture of four maps is kept by tools/lessons.py.
 """
 

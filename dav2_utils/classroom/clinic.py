@@ -32,7 +32,7 @@ class Patient:
     name: str
     case: str  # the thread where it happened
     difficulty: str
-    causes: tuple[str, ...]  # names in `CAUSES`; none for the one that nobody can see in the file
+    causes: tuple[str, ...]  # names in `CAUSES`; none for the one that the file doesn't show
     make: Maker
 
     @property
@@ -42,7 +42,7 @@ class Patient:
 
 
 def patient(name: str, folder: str | os.PathLike[str] = ".") -> Path:
-    """Write the patient called `name` ("01" to "14") into `folder` and give its path; made anew each time.
+    """Write the patient called `name` ("01" to "14") into `folder` and return its path; each call writes it again.
 
     Raises `CheckpointError` (kind `usage`) for a name that is not in `PATIENTS`.
     """

@@ -1,7 +1,7 @@
 """Cleared copies of the lessons to work in: the stored ones, with their answers, stay as they are.
 
 A copy is made once and never overwritten. It remembers, in its own metadata, which lesson it was made from, so a newer
-lesson is offered; `fresh` brings it and keeps the old copy beside it.
+lesson is offered; `fresh` installs it and keeps the old copy beside it.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Copied:
 
 
 def copy_lessons(folder: str | os.PathLike[str] = COPIES, fresh: Iterable[str] | None = None) -> Copied:
-    """Cleared copies of all lessons in `folder`, where they are not there yet.
+    """Cleared copies of all lessons in `folder`, unless they are already there.
 
-    `fresh`: the lessons, by the beginnings of their names, that are wanted clean again; empty for all. A copy that was
-    worked in is kept beside it as `NAME.old.ipynb` (then `.old1`, ...). Raises `CheckpointError` (kind `usage`) for a
-    beginning that no lesson has.
+    `fresh`: beginnings of the names of lessons to make clean again; empty for all. A copy that was worked in is kept
+    beside it as `NAME.old.ipynb` (then `.old1`, ...). Raises `CheckpointError` (kind `usage`) for a beginning that no
+    lesson has.
     """
     target = Path(folder)
     done = Copied(target)
@@ -80,8 +80,8 @@ def stored() -> Iterator[tuple[str, str]]:
     """The lessons as they are stored: each one's path below their folder, and its text."""
     found = list(_texts("notebooks", ".ipynb"))
     if not found:
-        raise CheckpointError("This installation holds no lessons", "the wheel or the repository",
-                              "Install the package anew, or work in a clone of the repository")  # fmt: skip
+        raise CheckpointError("This installation has no lessons", "the wheel or the repository",
+                              "Reinstall the package, or work in a clone of the repository")  # fmt: skip
     yield from found
 
 
@@ -103,7 +103,7 @@ def cleared(text: str, docs_beside: bool = True) -> str:
 
 
 def _origin(text: str) -> str | None:
-    """Which lesson a copy was made from; None if nobody can tell."""
+    """Which lesson a copy was made from; None if that can't be told."""
     try:
         return str(json.loads(text)["metadata"]["dav2"]["lesson"])
     except (ValueError, KeyError, TypeError):
@@ -128,7 +128,7 @@ def _below(folder: Any, ending: str, path: str = "") -> Iterator[tuple[str, str]
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all, and never over a file that came meanwhile."""
+    """Whole or not at all, and never over a file that has appeared in the meantime."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8", newline="\n")

@@ -1,8 +1,8 @@
 """The ideas of the lessons as drawings: two tables, one step longer, a box with labels, letters that are cut.
 
 Each takes what a lesson has at hand (a file, a model, a checkpoint, a name) and draws what is really in it, with its
-alt text. One style: orange for what a wrapper or a tool added, blue for what belongs to the model; no meaning by colour
-alone. `dark` draws the same on a dark ground, for pages that follow the reader's theme.
+alt text. One style: orange for what a wrapper or a tool added, blue for what belongs to the model; nothing is shown by
+colour alone. `dark` draws the same on a dark background, for pages that follow the reader's theme.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..texts import printable, say
 from ..wrappers import WRAPPERS
 from .plots import Picture, blank, finish, plainly
 
-# Ink on paper, a softer ink, and for each role the ink and the ground of its boxes.
+# Ink on paper, a softer ink, and for each role the ink and the background of its boxes.
 _THEMES: dict[bool, dict[str, Any]] = {
     False: {"paper": "#ffffff", "ink": "#1b2430", "soft": "#6b7683", "line": "#c3cbd4", "ground": "#f6f8fa",
             "added": ("#9a4a00", "#fdebd6"), "model": ("#154a86", "#e4eefa")},
@@ -45,7 +45,7 @@ class Sheet:
         self.figure, self.axes = blank(self.width, self.height, self.theme["paper"])
 
     def colours(self, role: str) -> tuple[str, str]:
-        """The ink and the ground of a role (`added`, `model`), or of a plain box."""
+        """The ink and the background of a role (`added`, `model`), or of a plain box."""
         return self.theme[role] if role in ("added", "model") else (self.theme["ink"], self.theme["ground"])
 
     def text(self, x: float, y: float, text: str, role: str = "ink", size: float = _SIZE, **style: Any) -> None:
@@ -134,7 +134,7 @@ def draw_paths(models: Mapping[str, nn.Module], *, dark: bool = False) -> Pictur
         left = 0.15 + at * (width + 0.25)
         sheet.text(left, 0.2, title, "ink", 11, weight="bold")
         for level, (step, kind) in enumerate(path):
-            # A model has one size in every drawing, so what a wrapper adds is seen to lie around it.
+            # The model has the same size in every drawing, so that what a wrapper adds visibly lies around it.
             out = deepest - len(path) + level
             x, y = left + 0.12 * out, 0.42 + 0.36 * out
             role = "added" if level + 1 < len(path) and path[level + 1][0] in WRAPPERS else "model"
@@ -148,7 +148,7 @@ def draw_paths(models: Mapping[str, nn.Module], *, dark: bool = False) -> Pictur
 
 
 def _levels(model: nn.Module) -> list[tuple[str, str]]:
-    """From a model down to its first parameter: the step that leads there, and the class that hangs there."""
+    """From a model down to its first parameter: the step that leads there, and the class found there."""
     name = next(iter(dict(model.named_parameters())), "")
     found: list[tuple[str, str]] = [("", type(model).__name__)]
     inner: Any = model

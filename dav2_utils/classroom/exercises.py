@@ -1,8 +1,8 @@
 """`check(exercise, answer)`: one short look at an answer, and one of four replies: not attempted, wrong, error, right.
 
-An exercise is a row in `EXERCISES`: a judge, which knows the wrong answers that people really give. It returns nothing
-for a right answer, otherwise a nudge, which says what was seen and where to look, never the answer. The words are in
-`locale/en.json` under the exercise's name. In a lesson, an exercise is a card, a stub that ends with
+An exercise is a row in `EXERCISES`: a judge, which knows the wrong answers that people actually give. It returns
+nothing for a right answer, otherwise a nudge, which says what was seen and where to look, never the answer. The words
+are in `locale/en.json` under the exercise's name. In a lesson, an exercise is a card, a stub that ends with
 `check("03-anchored", strip)`, two folded hints, and the folded solution.
 """
 

@@ -16,7 +16,7 @@ Judge = Callable[[Any, Tell], "str | None"]
 
 
 class NotAttempted(Exception):
-    """The answer still holds its three dots; the text says where."""
+    """The answer still contains its three dots; the text says where."""
 
 
 def _plain(answer: Any) -> Any:
@@ -77,7 +77,7 @@ def maps(cases: dict[str, str]) -> Judge:
 def subtract(answer: Any, tell: Tell) -> str | None:
     """The judge of 02-subtract: two sets, in their order."""
     asked = say("exercises.all.seen", seen=repr(answer), nudge=tell("otherwise"))
-    if not isinstance(answer, tuple | list):  # a set has no first and no second
+    if not isinstance(answer, tuple | list):  # a set has no order
         return asked
     try:
         missing, unexpected = (frozenset([part] if isinstance(part, str) else part) for part in answer)

@@ -44,9 +44,9 @@ METRES = (0.5, 1, 2, 5, 10, 20, 40, 80)  # where a scale of distances has its ti
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG and the sentence that says what is to be seen on it.
+    """A PNG and a sentence that says what it shows.
 
-    `panels`: where its maps stand, each as left, top, right and bottom, from 0 to 1 of the whole picture.
+    `panels`: where its maps are, each as left, top, right and bottom, from 0 to 1 of the whole picture.
     """
 
     png: bytes = field(repr=False)
@@ -124,11 +124,11 @@ def compare_depths(
 ) -> Picture:  # fmt: skip
     """The true depth and several predicted ones (all (H, W), metres) under one colour bar; below, how wrong each is.
 
-    Colours and scales go by the logarithm of the distance, so that twice as far is the same step everywhere. Below
-    each map, what it says (up) is drawn against what is true (right), over all its pixels: right answers lie on the
-    slanted line, and a map that says 40 m everywhere is a level line, which crosses it by accident in one place.
-    Without `names` the maps are called A, B, C, and nothing below gives them away: a riddle for a class.
-    Raises `CheckpointError` for maps that differ in size; give metric ones, for relative ones have no metres.
+    Colours and scales go by the logarithm of the distance, so that twice as far is the same step everywhere. Below each
+    map, what it says (upwards) is drawn against what is true (to the right), over all its pixels: right answers lie on
+    the slanted line, and a map that says 40 m everywhere is a level line, which crosses it by accident in one place.
+    Without `names` the maps are called A, B, C, and nothing below gives them away: a riddle for a class. Raises
+    `CheckpointError` for maps that differ in size. Give it metric maps: relative ones have no metres.
     """
     true = _map(truth)
     predicted = {name: _map(depth) for name, depth in maps.items()}
@@ -266,7 +266,7 @@ def _bgr(image: npt.ArrayLike) -> Array:
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise CheckpointError(f"This is not a picture: shape {pixels.shape}, {pixels.dtype}", "uint8 (H, W, 3) in BGR",
-                              "Read it with cv2.imread, which gives that")  # fmt: skip
+                              "Read it with cv2.imread, which returns that")  # fmt: skip
     return pixels
 
 
@@ -276,5 +276,5 @@ def _map(depth: npt.ArrayLike) -> Array:
         raise CheckpointError(f"This is not a depth map: shape {values.shape}", "two dimensions (H, W)")
     if not np.isfinite(values).all():
         raise CheckpointError(f"{np.count_nonzero(~np.isfinite(values))} of {values.size} depths are NaN or infinite",
-                              "finite numbers", "Look at the weights: a file cut short reads as NaN")  # fmt: skip
+                              "finite numbers", "Check the weights: a file cut short reads as NaN")  # fmt: skip
     return values

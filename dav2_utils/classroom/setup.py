@@ -43,13 +43,15 @@ def sample_photo() -> Path:
 
 
 def record(exercise: str, solved: bool) -> None:
-    """Keep that `exercise` was tried, or solved. A folder that cannot be written is no reason to refuse an answer."""
+    """Record that `exercise` was tried, or solved. If the folder cannot be written to, the answer still gets its
+    reply."""
     with contextlib.suppress(OSError):
         (lesson_folder("progress") / f"{exercise}.{'solved' if solved else 'tried'}").touch()
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """What `%load_ext dav2_utils.classroom` does: errors end in the notebook's cells, and `!dav2` finds the command."""
+    """What `%load_ext dav2_utils.classroom` does: errors stop at the notebook's cells, and `!dav2` finds the
+    command."""
     programs = sysconfig.get_path("scripts")
     if programs not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", "")])

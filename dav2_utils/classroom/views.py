@@ -80,7 +80,7 @@ def try_switches(top: list[str], weights: list[str], model: list[str], order: tu
     """The names that loading meets after the steps in `order` (`unwrap`, `strip`), compared with those of the model.
 
     `top`: the names at the top of the file; `weights`: those inside its container; for a file without one they are
-    the same. Stripping is by `removeprefix`: what stands at the front, once.
+    the same. Stripping is `removeprefix`: at the front, once.
     """
     names = top
     for step in order:
@@ -126,7 +126,7 @@ def depth_view(
 
 
 def clicked(value: str, picture: Picture) -> tuple[float, float] | None:
-    """Where on the map a click on its picture is, across and down from 0 to 1; None beside the map.
+    """Where on the map a click on its picture is, across and down from 0 to 1; None outside the map.
 
     `value`: the click, across and down from 0 to 1 of the whole picture, as text with a space between.
     """

@@ -2,7 +2,7 @@
 
 Only traits that ipywidgets 7.7 (Colab) and 8 share. One HTML widget is updated in place, so nothing jumps.
 Every control has a label and works by keyboard. That rules out lists and radio buttons: JupyterLab takes the arrow keys
-from them and moves to the next cell. Which of several buttons is pressed is said in words, too.
+from them and moves to the next cell. Which of several buttons is pressed is also said in words.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BUTTONS = {"button_width": "max-content"}
 
 
 def key_explorer(file: Any, model: Any = None) -> ipywidgets.VBox:
-    """The names of `file`, beside those of `model` (whatever `table_of` takes): search, fold, differences alone."""
+    """The names of `file`, beside those of `model` (whatever `table_of` takes): search, fold, only the differences."""
     left, right = table_of(file), None if model is None else table_of(model)
     search = ipywidgets.Text(description=say("widgets.search"), placeholder="blocks.3 qkv", continuous_update=True)
     fold = ipywidgets.Checkbox(value=True, description=say("widgets.fold"), indent=False)
@@ -44,7 +44,7 @@ def key_explorer(file: Any, model: Any = None) -> ipywidgets.VBox:
     def show() -> None:
         out.value = _block(views.keys_html(left, right, search.value, fold.value, different.value))
 
-    # A switch that would change nothing is not there.
+    # A switch that would change nothing is left out.
     hiding = [different] if right is not None and views.some_are_the_same(left, right) else []
     return _around(show, [search, fold, *hiding], out)
 
@@ -93,7 +93,7 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
         ipywidgets.IntSlider(value, least, most, step, description=say(f"widgets.{name}"), continuous_update=False)
         for name, value, least, most, step in
         (("input_size", usual, 56, 518, 14), ("across", 50, 0, 100, 1), ("down", 50, 0, 100, 1)))  # fmt: skip
-    point, picture = ipywidgets.HTML(), ipywidgets.HTML()  # the words stand first, where the controls are
+    point, picture = ipywidgets.HTML(), ipywidgets.HTML()  # the words come first, where the controls are
 
     def show() -> None:
         with torch.inference_mode():
@@ -120,8 +120,8 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
 
 
 def _upload(seen: dict[str, npt.NDArray[np.uint8]], scene: Any, point: Any, show: Callable[[], None]) -> Any:
-    """The button that takes a picture of one's own into `seen`, and chooses it in `scene`."""
-    # Jupyter drops messages of more than 10 MB unsaid, so the label says it.
+    """The button that takes an uploaded picture into `seen`, and chooses it in `scene`."""
+    # Jupyter silently drops messages of more than 10 MB, so the label says so.
     upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description=say("widgets.upload"))
     upload.layout.width = "max-content"
 

@@ -55,7 +55,7 @@ _PLAIN = {"\u2713": "+", "\u2717": "x", "\u26a0": "!", "\u2192": "->", "\u2260":
 
 
 def _spelt(error: UnicodeError) -> tuple[str | bytes, int]:
-    """What stands for a character that the terminal's encoding, such as GBK, does not have."""
+    """What replaces a character that the terminal's encoding, such as GBK, does not have."""
     if isinstance(error, UnicodeEncodeError) and (plain := _PLAIN.get(error.object[error.start])):
         return plain, error.start + 1
     return codecs.backslashreplace_errors(error)
@@ -73,7 +73,7 @@ def error_report(error: Exception) -> dict[str, Any]:
     """One error as JSON; for something that isn't a checkpoint, with its `format`."""
     kind = "usage" if isinstance(error, click.UsageError) else getattr(error, "kind", type(error).__name__)
     message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-    if isinstance(error, click.MissingParameter):  # and what one could give
+    if isinstance(error, click.MissingParameter):  # and what could be given
         command, option = error.ctx and error.ctx.command, error.param
         told = (getattr(option, "help", None), getattr(command, "epilog", None))
         message = " ".join([message, *filter(None, told)])
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             warnings.showwarning = _warn
             status = dav2.main(words, prog_name="dav2", standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("Stopped; what was not finished was not written.", err=True)
+        click.echo("Stopped; nothing unfinished was written.", err=True)
         status = 130
     except (CheckpointError, click.ClickException, OSError, MemoryError, ImportError) as problem:
         error = MissingPackage(problem) if isinstance(problem, ImportError) else problem

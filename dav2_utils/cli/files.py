@@ -48,7 +48,7 @@ def diagnose(file: Path, encoder: str | None, against: Path | None, select: str 
     """Say why FILE won't load, and what would make it load.
 
     Exit status: 0 it loads as it is; 1 `dav2 fix` will fix or unwrap it; 3 it cannot, or there is no model to compare
-    with; 4 no checkpoint.
+    with; 4 it is not a checkpoint.
     """
     from ..diagnosis.diagnose import diagnose as run
 
@@ -63,7 +63,7 @@ def diagnose(file: Path, encoder: str | None, against: Path | None, select: str 
 def explain(textfile: str, as_json: bool) -> int:
     """Name the cause of a failed load, from the error text alone.
 
-    Reads TEXTFILE, or what is pasted (`-`), or the error itself between quotation marks.
+    Reads TEXTFILE, or what you paste (`-`), or the error itself in quotation marks.
 
     Exit status: 0 the cause was recognised; 1 it was not.
     """
@@ -71,7 +71,7 @@ def explain(textfile: str, as_json: bool) -> int:
 
     text = textfile.encode() if _is_text(textfile) else _read(click.File("rb").convert(textfile, None, None))
     if len(text) > LONGEST_TEXT:
-        raise CheckpointError(f"This text has more than {LONGEST_TEXT:,} bytes", "an error, and a log around it",
+        raise CheckpointError(f"This text has more than {LONGEST_TEXT:,} bytes", "an error, perhaps with its log",
                               "Give its end: tail -n 400 LOG | dav2 explain", kind="usage")  # fmt: skip
     found = run(text.decode("utf-8", errors="replace"))
     emit(found, as_json)
@@ -120,7 +120,7 @@ def _pairs(_context: click.Context, option: click.Parameter, values: tuple[str, 
 )
 @click.option(
     "--rename", multiple=True, callback=_pairs, metavar="OLD=NEW",
-    help="Exchange runs of whole components in the names, one-to-one, the longest OLD first; may be repeated.",
+    help="Replace whole components of the names, one-to-one, the longest OLD first; may be repeated.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be done, write nothing.")
 @click.option("--force", is_flag=True, help="Overwrite an existing target.")
@@ -128,10 +128,11 @@ def _pairs(_context: click.Context, option: click.Parameter, values: tuple[str, 
 def fix(paths: tuple[Path, ...], file_format: str | None, as_json: bool, **options: Any) -> int:
     """Write a clean file beside each broken checkpoint.
 
-    Unwraps the container and takes the wrapper's prefix off; every number stays, and is compared.
+    Takes the weights out of the container and the wrapper's prefix off the names; no number changes, and that is
+    checked.
 
-    Exit status: 0 all written, or clean or fixed already; 1 some file was refused or failed, or there was nothing to do
-    and no model to compare it with.
+    Exit status: 0 everything was written, or was already clean or fixed; 1 a file was refused or failed, or there was
+    nothing to do and no model to compare it with.
     """
     from ..repair.batch import fix_many
     from ..repair.outcome import DONE

@@ -33,7 +33,7 @@ def lessons(words: tuple[str, ...], fresh: bool, asked: bool, folder: Path | Non
     dav2 lessons --progress class/*.json
     """
     if asked and fresh:
-        raise click.UsageError("--fresh and --progress are two things: give one")
+        raise click.UsageError("--fresh and --progress don't go together: give one")
     if words and not (asked or fresh):
         raise click.UsageError(f"What should be done with {words[0]}? --fresh takes lessons, --progress takes files")
     emit(_progress(words) if asked else _copies(words if fresh else None, folder), as_json)

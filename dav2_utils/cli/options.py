@@ -61,6 +61,6 @@ def require(path: Path) -> Path:
     """`path`, or a usage error when nothing is there."""
     if not path.exists():
         raise CheckpointError(
-            f"There is no {printable(str(path))}", "a file", "Look at the path; `ls` lists the folder", kind="usage"
+            f"There is no {printable(str(path))}", "a file", "Check the path; `ls` lists the folder", kind="usage"
         )
     return path

@@ -29,7 +29,7 @@ MOST_PIXELS = 2**26  # of a picture; OpenCV itself takes sixteen times as many, 
     help="Metric weights: their range in metres. Without it: what the file says, else relative.",
 )
 @click.option(
-    "--input-size", type=int, metavar="N", help="Shorter side that the network sees, in pixels. (518; tiny: 112)"
+    "--input-size", type=int, metavar="N", help="Shorter side as the network sees it, in pixels. (518; tiny: 112)"
 )
 @select_option
 @click.option("--output", "-o", type=Path, help="Folder for the maps; default: beside each image.")
@@ -41,7 +41,7 @@ def depth(
 ) -> int:  # fmt: skip
     """Make depth maps of pictures, to compute with and to look at.
 
-    Beside each IMAGE, or each picture in FOLDER: STEM.depth.npy (float32, metres or relative) and STEM.depth.png
+    Writes, beside each IMAGE or each picture in FOLDER, STEM.depth.npy (float32, metres or relative) and STEM.depth.png
     (bright is near).
     """
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
@@ -86,7 +86,7 @@ def _depth_line(result: dict[str, Any]) -> str:
 def download(name: str, as_json: bool) -> int:
     """Download official weights into the Hugging Face cache.
 
-    Prints where they are. NAME: vits, vitb or vitl, with -metric-indoor or -metric-outdoor behind it for metric ones.
+    Prints where they are. NAME: vits, vitb or vitl, with -metric-indoor or -metric-outdoor after it for metric ones.
     """
     from ..depth.hub import download as run
 

@@ -1,4 +1,4 @@
-"""DINOv2, the encoder of Depth Anything V2: a picture in, the tokens of four layers out. To be read from top to bottom.
+"""DINOv2, the encoder of Depth Anything V2: a picture in, the tokens of four layers out. Read it from top to bottom.
 
 Source: DINOv2 (arXiv:2304.07193), a vision transformer (arXiv:2010.11929). Shapes in the comments: B pictures,
 N patches of 14 x 14 pixels (h x w of them), C channels of a token.

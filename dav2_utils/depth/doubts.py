@@ -17,17 +17,17 @@ NARROW = 0.05  # of the middle between nearest and farthest
 
 
 class DepthWarning(UserWarning):
-    """A depth map, or weights, that mean something else than they seem to."""
+    """A depth map, or weights, that mean something other than they seem to."""
 
 
 def doubts(depth: Map, max_depth: float | None, encoder: str, size: int) -> list[str]:
-    """What to say of a map (H, W) that `encoder` made with its shorter side at `size` pixels; nothing as a rule."""
+    """What to say about a map (H, W) that `encoder` made with its shorter side at `size` pixels; usually nothing."""
     found, low, high = [], float(depth.min()), float(depth.max())
     trained = get_encoder(encoder).only_size
     if trained not in (None, size):
         found.append(say("doubts.size", encoder=encoder, trained=trained, size=size))
     zero = depth == 0
-    # Right weights give zeros too, to the sky; these give them to what is near, and that is below.
+    # Right weights give zeros too, in the sky; these give them to what is near, at the bottom of the picture.
     below, above = (zero[rows].mean() for rows in (slice(len(zero) // 2, None), slice((len(zero) + 1) // 2)))
     if max_depth is None and zero.mean() >= ZEROS and below >= above:
         found.append(say("doubts.zeros", share=f"{zero.mean():.0%}"))

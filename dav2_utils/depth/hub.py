@@ -21,7 +21,7 @@ from ..texts import printable
 
 
 class Official(NamedTuple):
-    """One published file, and what no checkpoint holds: whether it is metric, and its licence."""
+    """One published file, and what no checkpoint records: whether it is metric, and its licence."""
 
     encoder: str
     repo: str
@@ -31,7 +31,7 @@ class Official(NamedTuple):
 
     @property
     def page(self) -> str:
-        """Where a person downloads it by hand."""
+        """The page where people can download it themselves."""
         return f"https://huggingface.co/{self.repo}/blob/main/{self.file}"
 
 
@@ -63,16 +63,14 @@ def get_official(name: str) -> Official:
     """The published file called `name`. Raises `HubError` (kind `unknown_name`) for any other name."""
     if name not in OFFICIAL:
         found = f"There are no official weights called {name!r}"
-        raise HubError(
-            found, f"one of {', '.join(OFFICIAL)}", "A file of your own is given by its path", kind="unknown_name"
-        )
+        raise HubError(found, f"one of {', '.join(OFFICIAL)}", "Give your own file by its path", kind="unknown_name")
     return OFFICIAL[name]
 
 
 def find_cached(name: str) -> Path | None:
-    """Where the official weights `name` lie on this machine, or None. Asks no network.
+    """Where the official weights `name` are on this machine, or None. Does not use the network.
 
-    Looks into the Hub's own cache, then into the folder for files that came by hand (`by_hand`).
+    Looks into the Hub's own cache, then into the folder for files fetched with a browser (`by_hand`).
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -93,10 +91,10 @@ def by_hand(name: str) -> Path:
 def download(name: str) -> Path:
     """The official weights `name`, from the cache or else from the Hub, with a progress bar on standard error.
 
-    The licence is said before the first download. The bytes are checked against the sha256 (for a small file
+    The licence is printed before the first download. The bytes are checked against the sha256 (for a small file
     git's hash) that the Hub announces; if it announces none, nothing is fetched.
-    huggingface_hub does the work, so its variables hold: HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN. Raises
-    `HubError`, with the page to fetch the file from by hand and the place to put it.
+    huggingface_hub does the work, so its variables apply: HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN. Raises
+    `HubError`, with the page to download the file from and the place to put it.
     """
     if (cached := find_cached(name)) is not None:
         return cached
@@ -111,7 +109,7 @@ def download(name: str) -> Path:
             terms = official.licence + (" (no commercial use)" if "NC" in official.licence else "")
             print(f"{official.file}: {size}licence {terms}. {official.page}", file=sys.stderr)
             path = _fetch(official)
-    except Exception as error:  # its errors have changed class with every second version; all mean: no file
+    except Exception as error:  # its errors change class with every other version; all mean: no file
         raise _not_to_be_had(name, f"{type(error).__name__}: {error}") from error
     if not known:
         raise _not_to_be_had(
@@ -127,7 +125,7 @@ _CUT_OFF = ("ChunkedEncodingError", "RemoteProtocolError")
 
 
 def _fetch(official: Official, tries: int = 5) -> Path:
-    """The file, in the cache. Many clients give up where the line breaks halfway; called again, they go on."""
+    """The file, in the cache. Many clients give up if the connection breaks halfway; called again, they resume."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -162,7 +160,7 @@ def _not_to_be_had(name: str, reason: str) -> HubError:
     return HubError(
         f"{official.file} could not be downloaded ({words:.500})",
         "a connection to huggingface.co, or the file in the cache",
-        f"Try again, or fetch it by hand from {official.page} and put it at {by_hand(name)}, where it will be found",
+        f"Try again, or download it from {official.page} and put it at {by_hand(name)}, where it will be found",
     )
 
 

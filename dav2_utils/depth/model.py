@@ -144,11 +144,10 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
 class DepthAnythingV2(nn.Module):
     """Depth from one picture. `DepthAnythingV2("vits")` is relative, `DepthAnythingV2("vits", max_depth=20)` metric.
 
-    A relative model gives disparity: zero or more, larger is nearer, in no unit. A metric one gives metres between 0
-    and `max_depth`. The weights do not tell which of the two they are, and no official file says its `max_depth`: that
-    is yours to know (20 for the official indoor weights, 80 for outdoor). `features` and `out_channels` follow from the
-    encoder unless given. Raises `CheckpointError` for an unknown encoder, and
-    for a range that is none.
+    A relative model gives disparity: zero or more, larger is nearer, without a unit. A metric one gives metres between
+    0 and `max_depth`. The weights do not show which of the two they are, and no official file records its `max_depth`:
+    you have to know it (20 for the official indoor weights, 80 for outdoor). `features` and `out_channels` follow from
+    the encoder unless given. Raises `CheckpointError` for an unknown encoder and for an impossible range.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from ..errors import CheckpointError
 
 
 def import_cv2() -> Any:
-    """OpenCV, or a `CheckpointError` that says which system library it misses."""
+    """OpenCV, or a `CheckpointError` that says which system library is missing."""
     try:
         import cv2
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Pictures in, depth maps out: what `dav2 depth` does, and how lessons read a picture of one's own."""
+"""Pictures in, depth maps out: what `dav2 depth` does, and how lessons read your own picture."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def pictures_at(paths: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             there = [each for each in path.iterdir() if each.suffix.lower() in SUFFIXES and each.is_file()]
             there = [each for each in there if ".depth." not in each.name]
-        else:  # a shell that knows no patterns hands them on as they are
+        else:  # a shell that doesn't expand patterns passes them on as they are
             there = [path] if path.exists() else [each for each in _matching(path) if not each.is_dir()]
         if not there:
             raise CheckpointError(f"There is no picture at {printable(str(path))}", "a picture, a folder of pictures, "
-                                  "or a pattern such as 'photos/*.jpg'", "Look at the path", kind="usage")  # fmt: skip
+                                  "or a pattern such as 'photos/*.jpg'", "Check the path", kind="usage")  # fmt: skip
         found += sorted(there)
     return found
 
@@ -56,7 +56,7 @@ def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     path = Path(path)
     if not path.is_file():
         found = f"{path.name!r} is a folder" if path.is_dir() else f"There is no {path.name!r} in that folder"
-        raise CheckpointError(found, "a picture (JPEG, PNG, ...)", "Look at the path", kind="usage")
+        raise CheckpointError(found, "a picture (JPEG, PNG, ...)", "Check the path", kind="usage")
     # Read here and not by cv2.imread, which cannot open non-ASCII paths on Windows and only warns.
     size = path.stat().st_size
     picture = decoded(np.fromfile(path, dtype=np.uint8)) if size <= LARGEST_FILE else None
@@ -88,8 +88,8 @@ def write_depth_maps(
 
     Metric models give metres; relative ones inverse depth up to scale and shift, so larger is nearer. In the picture
     bright is always near. One image that fails does not stop the rest: its result holds `error`. So does that of an
-    image whose maps are there already, unless `force` says that they may go; a symbolic link in their place is
-    replaced, and not what it leads to. What makes a map doubtful is in its result's `warnings`.
+    image whose maps already exist, unless `force` allows replacing them; a symbolic link in their place is replaced
+    itself, not what it leads to. What makes a map doubtful is in its result's `warnings`.
     """
     from tqdm import tqdm
 
@@ -139,7 +139,7 @@ def _write_one(model: DepthAnythingV2, image: Path, stem: Path, input_size: int 
 def with_doubts(
     model: DepthAnythingV2, picture: npt.NDArray[np.uint8], input_size: int | None = None
 ) -> tuple[npt.NDArray[np.float32], list[str]]:
-    """The depth map of a BGR picture, and what `infer_image` warned of, in place of the warnings."""
+    """The depth map of a BGR picture, and what `infer_image` warned of, instead of the warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", DepthWarning)

@@ -1,7 +1,7 @@
 """The directory of a zip archive, and single records from it, with bounds on everything that the file declares.
 
 Only the directory at the end and the records asked for are read, so a 4 GB checkpoint costs kilobytes. Every record
-that is read is held against its checksum, unless the whole archive has none: torch can be told to write none
+that is read is checked against its checksum, unless the whole archive has none: torch can be told to write none
 (`torch.serialization.config.save.compute_crc32 = False`), and itself looks at none.
 
 What torch's own reader refuses is refused here too; where that reader would guess (two records of one name, sizes that
@@ -34,7 +34,7 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 
 
 class Record(NamedTuple):
-    """One file in the archive: where its header stands, how many bytes it takes there and unpacked."""
+    """One file in the archive: where its header is, how many bytes it takes there and unpacked."""
 
     name: str
     start: int
@@ -174,8 +174,8 @@ def require_readable(record: Record) -> None:
 def read_into(file: BinaryIO, record: Record, target: memoryview, checked: bool = True) -> None:
     """The bytes of one record, unpacked, into `target`, which has room for exactly those.
 
-    Raises `ArchiveError` if there are more or fewer of them than that, or, if `checked`, others than the record's
-    checksum speaks of.
+    Raises `ArchiveError` if there are more or fewer of them than that, or, if `checked`, if they don't match the
+    record's checksum.
     """
     require_readable(record)
     file.seek(data_start(file, record))

@@ -43,7 +43,7 @@ class Checkpoint:
     globals: list[str] = field(default_factory=list)  # classes and functions that `weights_only=True` would refuse
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Fact] = field(default_factory=dict)  # what lies in the file and beside it says (see `facts`)
-    cure: str = ""  # where there are weights in a form that nothing loads: the line that makes a state dict of them
+    cure: str = ""  # if the weights are in a form that nothing loads: the line that turns them into a state dict
     # how the tensors can be read: see `formats.Content`
     mark: int = field(default=0, repr=False)
     plain: bool = field(default=False, repr=False)
@@ -98,7 +98,7 @@ class Checkpoint:
 
     @property
     def tensors(self) -> int:
-        """How many tensors there are, in all sets together; so for the following three."""
+        """How many tensors there are, in all sets together; the next three count likewise."""
         return sum(len(weights.table) for weights in self.sets)
 
     @property
@@ -224,7 +224,8 @@ def _holds(checkpoint: Checkpoint) -> str:
 
 
 def _cure(value: Any) -> str:
-    """What to run where `value` has no tensors in a dictionary, but NumPy arrays there, or pairs in a list."""
+    """What to run if `value` has NumPy arrays in a dictionary, or pairs in a list, instead of a dictionary of
+    tensors."""
     places = {"": value} | {f"[{name!r}]": one for name, one in islice((mapping(value) or {}).items(), 100)}
     for place, inside in places.items():
         first = list(islice((mapping(inside) or {}).values(), 20))

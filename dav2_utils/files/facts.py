@@ -1,10 +1,11 @@
-"""What the names and shapes of a file do not say, and what lies in it or beside it does: metric or relative, its range.
+"""What names and shapes do not say, but the file or its neighbours may: metric or relative, and the range.
 
-Read are what this package wrote down itself (a safetensors header, NAME.json), the log of the official recipe, a
-`config.json`, the official file name, and what else is in a training file. All of it as text, a bounded part of it,
-and nothing is run. Each fact comes with its source; where two sources disagree, both are given and nothing is assumed.
+The sources are what this package recorded itself (a safetensors header, NAME.json), the log of the official recipe, a
+`config.json`, the official file name, and what else is in a training file. All of it is read as text, a bounded part of
+it, and nothing is run. Each fact comes with its source; where two sources disagree, both are given and nothing is
+assumed.
 
-What was written down with this very file (its header, NAME.json) stands above what merely lies in the same folder: it
+What was recorded with this very file (its header, NAME.json) overrules what merely lies in the same folder: it
 is what somebody said when the file was saved, as with `dav2 fix --max-depth`, and a folder's log may be of another run.
 What the others say is shown all the same. Standard library only.
 """
@@ -47,7 +48,7 @@ _OF_ONE_FILE = ("bytes", "fingerprint", "format")  # true of the file that they 
 class Fact:
     """One fact and where it comes from.
 
-    Where sources disagree, `disagree` has what each says, and `value` is None; unless one of them speaks of this very
+    Where sources disagree, `disagree` has what each says, and `value` is None; unless one of them is about this very
     file: then `value` is what that one says, and `disagree` what the others do.
     """
 
@@ -75,7 +76,7 @@ def facts_beside(
 ) -> dict[str, Fact]:  # fmt: skip
     """What is known of the file at `path`, by name: `depth` (metric or relative), `max_depth` in metres, and so on.
 
-    `table` is what it holds and `encoder` what its shapes belong to: a source that speaks of another is not believed.
+    `table` is what it holds and `encoder` what its shapes belong to: a source about another file is ignored.
     `size`: of the file, in bytes. `header`: the texts in a safetensors file, which then has no NAME.json; `content`:
     the nested data of any other. Nothing is raised: what cannot be read says nothing.
     """
@@ -99,14 +100,14 @@ def believed(facts: Mapping[str, Fact]) -> dict[str, Any]:
 
 
 def no_range(facts: Mapping[str, Fact]) -> str:
-    """What to say of metric weights whose range is not known, or told in more than one way."""
+    """What to say about metric weights whose range is unknown, or given in more than one way."""
     told = facts["max_depth"].disagree if "max_depth" in facts else ()
     sources = ", ".join(f"{fact.value} m: {printable(fact.source)}" for fact in told[:6])
     return say("facts.no_range", source=sources or printable(facts["depth"].source))
 
 
 def facts_path(path: Path) -> Path:
-    """Where the facts about a `.pth` lie: NAME.json beside it (latest.fixed.pth.json)."""
+    """Where the facts about a `.pth` are: NAME.json beside it (latest.fixed.pth.json)."""
     return path.with_name(f"{path.name}.json")
 
 
@@ -116,7 +117,7 @@ def is_ours(path: Path) -> bool:
 
 
 def _together(own: str, sources: Iterable[Said]) -> dict[str, Fact]:
-    """All facts of the sources, the first of which may be called `own`: what it says is believed."""
+    """All facts of the sources, the first of which may be called `own`: what it says wins."""
     found: dict[str, dict[str, tuple[Any, list[str]]]] = {}
     for source, said in sources:
         for name, value in said.items():
@@ -137,7 +138,7 @@ def _together(own: str, sources: Iterable[Said]) -> dict[str, Fact]:
 
 
 def _written_down(path: Path, size: int) -> Said:
-    """NAME.json, as long as it speaks of a file of this size."""
+    """NAME.json, provided that it is about a file of this size."""
     notes = facts_path(path)
     facts = _json(notes)
     return notes.name, _checked(facts) if facts.get("bytes") == size else {}
@@ -152,7 +153,7 @@ def _plain(header: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _checked(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts without those that are of one file alone, and without a range that is none."""
+    """The facts without those that are true of one file only, and without an impossible range."""
     fits = is_max_depth(facts.get("max_depth"))
     return {name: fact for name, fact in facts.items() if name not in _OF_ONE_FILE and (fits or name != "max_depth")}
 
@@ -180,7 +181,7 @@ def _name(path: Path, encoder: str | None) -> Said:
 
 
 def _logs(folder: Path, encoder: str | None) -> Iterator[Said]:
-    """The logs of the official recipe that speak of this encoder, the newest first."""
+    """The logs of the official recipe for this encoder, the newest first."""
     names: list[str] = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         names = [entry.name for entry in itertools.islice(entries, _MOST_ENTRIES) if _LOG_NAME.fullmatch(entry.name)]
@@ -191,7 +192,7 @@ def _logs(folder: Path, encoder: str | None) -> Iterator[Said]:
 
 
 def read_arguments(log: Path) -> dict[str, Any]:
-    """What the first record of an official log says of the training: the script's arguments, as Python prints them.
+    """What the first record of an official log says about the training: the script's arguments, as Python prints them.
 
     Of them `max_depth`, `min_depth` (metres), `encoder`, `dataset`, `pretrained_from` and `img_size` (pixels), as far
     as they are there and make sense; with a `max_depth` the training was a metric one.

@@ -1,8 +1,7 @@
-"""What a file is, told by its content: the formats that hold weights, read; everything else, named with what to do.
+"""What a file is, judged by its content: formats that hold weights are read, others are named, with what to do.
 
-Only the parts that say what the tensors are called are read: of a torch zip its directory and its pickle, of a
-safetensors file its header. Formats: pytorch.org/docs (serialization notes), github.com/huggingface/safetensors.
-Standard library only.
+Only the parts that describe the tensors are read: a torch zip's directory and pickle, a safetensors file's header.
+Formats: pytorch.org/docs (serialization notes), github.com/huggingface/safetensors. Standard library only.
 """
 
 from __future__ import annotations
@@ -119,7 +118,7 @@ def _check_storages(pickle: Pickle, archive: TorchZip) -> None:
 
 
 def _read_bare_pickle(path: Path, file: BinaryIO, size: int) -> Content:
-    """A torch file of before 1.6 (several pickles, then the bytes of the tensors), or somebody's own pickle."""
+    """A torch file from before 1.6 (several pickles, then the bytes of the tensors), or somebody's own pickle."""
     file.seek(0)
     data = file.read(LARGEST_PICKLE)
     try:
@@ -136,7 +135,7 @@ def _read_bare_pickle(path: Path, file: BinaryIO, size: int) -> Content:
     end = keys.end + sum(8 + (storage.bytes or 0) for storage in content.storages)
     if size < end and all(storage.bytes is not None for storage in content.storages):
         raise damaged(path, f"Its tensors need {end:,} bytes, and the file has {size:,}", True)
-    note = "torch's old format, of before version 1.6"
+    note = "torch's old format, from before version 1.6"
     note += "" if foreign(content.names) else "; `dav2 fix` writes a current one"
     return _of_pickle("torch-legacy", content, [note])
 
@@ -169,7 +168,7 @@ def _read_safetensors(path: Path, file: BinaryIO, size: int, length: int) -> Con
         facts = header.pop("__metadata__", None) or {}
         if not all(isinstance(fact, str) for fact in facts.values()):
             raise TypeError("a fact in it is not text")
-        "".join((*header, *facts, *facts.values())).encode()  # half a character, as JSON can write one, is none
+        "".join((*header, *facts, *facts.values())).encode()  # half a character, which JSON can write, is not text
         table, needed = _check_header(header)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(path, f"It begins like a safetensors file, but its header is damaged: {error}", False) from error

@@ -1,6 +1,6 @@
-"""What stands for the things that a pickle names: classes, calls, tensors and their bytes, all of them inert.
+"""Stand-ins for the things that a pickle names: classes, calls, tensors and their bytes, all of them inert.
 
-A tensor here is a description: so shaped, over storage 7, from there on. Source: torch/serialization.py. Standard
+A tensor here is a description: this shape, over storage 7, beginning there. Source: torch/serialization.py. Standard
 library only.
 """
 

@@ -1,4 +1,4 @@
-"""What torch calls to make its tensors again, read as data: "a tensor over storage 7, shaped so".
+"""What torch calls to make its tensors again, read as data: "a tensor of this shape over storage 7".
 
 A few more calls are as harmless (`OrderedDict`, `torch.Size`, a NumPy number). Everything else stays what it says it
 is. Source: torch/_utils.py. Standard library only.
@@ -68,7 +68,7 @@ def _as_usual(dtype: str, grad: Any = False, hooks: Any = Ordered(), bits: Any =
     """Whether nothing but the bytes makes the tensor: no sign to turn (`bits`), no hooks. Raises `BadTensor` for what
     torch refuses."""
     if grad is True and "float" not in dtype and "complex" not in dtype:
-        raise BadTensor(f"a tensor of {dtype} that should learn")
+        raise BadTensor(f"a {dtype} tensor that requires a gradient")
     if isinstance(bits, dict) and "conj" in bits and "complex" not in dtype:
         raise BadTensor(f"a conjugated tensor of {dtype}")
     hooked = not isinstance(hooks, Ordered) or hooks

@@ -106,5 +106,5 @@ class Machine:
     def extend(self, values: list[Any]) -> None:
         if not isinstance(
             self.stack[-1], Made
-        ):  # what is in a deque, or in a list of somebody's own, matters to nobody
+        ):  # what is in a deque, or in somebody's own kind of list, does not matter
             self.stack[-1].extend(values)

@@ -29,7 +29,7 @@ def foreign(names: list[str]) -> list[str]:
 
 
 _AGAIN = "Download or copy it again, and compare its size in bytes with the original's"
-_TRUSTED = "Only if you trust whoever made it, open it with the program that wrote it"
+_TRUSTED = "Only if you trust its author, open it with the program that wrote it"
 
 
 def damaged(path: Path, what: str, cut: bool, names: list[str] | None = None) -> NotACheckpoint:
@@ -50,7 +50,7 @@ _KNOWN = {
     ),
     "html": (
         "it is a web page, saved instead of the file that it offers",
-        "Download the file by its direct address (on Hugging Face `resolve`, not `blob`), logged in if it asks",
+        "Download the file from its direct address (on Hugging Face `resolve`, not `blob`), logged in if it asks",
     ),
     "dcp": (
         "it is a folder of torch.distributed.checkpoint, which holds its weights in several files",
@@ -62,8 +62,8 @@ _KNOWN = {
         "torch.save(torch.jit.load(FILE, map_location='cpu').state_dict(), 'weights.pth')",
     ),
     "torch-tar": (
-        "it is a torch file of before version 0.1.11, a tar archive",
-        "Save it anew, if you trust it: "
+        "it is a torch file from before version 0.1.11, a tar archive",
+        "Save it again, if you trust it: "
         "torch.save(torch.load(FILE, map_location='cpu', weights_only=False), 'new.pth')",
     ),
 }
@@ -102,7 +102,7 @@ def a_folder(path: Path) -> PathError:
     """The error for a folder, with the files in it that may have been meant."""
     names = sorted(printable(file.name, 60) for file in path.iterdir() if file.suffix in SUFFIXES)
     one = f"Give one of its files: {', '.join(names[:4])}{', ...' * (len(names) > 4)}. " if names else ""
-    return PathError(path, "is a folder", "a file", f"{one}For all below a folder: dav2 fix FOLDER --dry-run")
+    return PathError(path, "is a folder", "a file", f"{one}For everything in a folder: dav2 fix FOLDER --dry-run")
 
 
 def other_zip(path: Path, names: list[str]) -> NotACheckpoint:
@@ -110,7 +110,7 @@ def other_zip(path: Path, names: list[str]) -> NotACheckpoint:
     what = next((what for name, what in _ZIPS.items() if any(name in inside for inside in names)), "")
     some = ", ".join(printable(name, 40) for name in names[:4]) or "nothing in it"
     found = f"it is a zip archive, {what or 'not written by torch.save'}, with {some}"
-    return NotACheckpoint(path, "unknown", found, "If a checkpoint lies in it, unpack it first")
+    return NotACheckpoint(path, "unknown", found, "If there is a checkpoint in it, unpack it first")
 
 
 def plain_pickle(path: Path, holds: str, names: list[str]) -> NotACheckpoint:
@@ -125,7 +125,7 @@ def by_content(path: Path, head: bytes, size: int) -> NotACheckpoint:
     if format:
         return known(path, format)
     if not head[:64].strip(b"\0"):
-        found = f"it begins with {len(head) - len(head.lstrip(bytes(1)))} zero bytes or more, as a file does whose "
+        found = f"it begins with {len(head) - len(head.lstrip(bytes(1)))} zero bytes or more, like a file whose "
         return NotACheckpoint(path, "truncated", found + "download or copy broke off", _AGAIN)
     what = _name_of(head)
     do = f"Unpack it first ({_UNPACK[what]})" if what in _UNPACK else f"Check where it came from. {_TRUSTED}"

@@ -1,8 +1,8 @@
-"""Where in nested data the weights are: every set of named tensors, and what stands beside them. Standard library only.
+"""Where in nested data the weights are: every set of named tensors, and what lies beside them. Standard library only.
 
-Training programs put weights in a container, each its own: `model` (Depth Anything V2), `state_dict` (Lightning, timm,
-MMEngine), `module` (DeepSpeed), `teacher` and `student` (DINO), `params_ema` (BasicSR), `state.model`. So no list of
-names decides here but the content: a dictionary with named tensors in it.
+Each training program puts weights in its own kind of container: `model` (Depth Anything V2), `state_dict` (Lightning,
+timm, MMEngine), `module` (DeepSpeed), `teacher` and `student` (DINO), `params_ema` (BasicSR), `state.model`. So no list
+of names decides here, only the content: a dictionary with named tensors in it.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class WeightSet:
     note: str = ""
     module: str = ""  # the class, if the weights are part of a pickled nn.Module
     metadata: Any = None  # the versions of the modules, which torch hangs on a state dict
-    joined: tuple[WeightSet, ...] = ()  # the sets of which this one was put together; it has no path then
+    joined: tuple[WeightSet, ...] = ()  # the sets that this one was joined from; it has no path then
 
     @property
     def name(self) -> str:
-        """The path with dots, as `--select` takes it; empty for weights that lie in no container."""
+        """The path with dots, as `--select` takes it; empty for weights that are not in a container."""
         return ".".join(self.path)
 
     @property
@@ -72,7 +72,7 @@ class WeightSet:
 
     @property
     def elsewhere(self) -> str:
-        """The class of those tensors whose numbers are not to be had (see `Elsewhere`); empty if all are plain."""
+        """The class of those tensors whose numbers are not available (see `Elsewhere`); empty if all are plain."""
         return next((info.kind for info in self.table.values() if isinstance(info, Elsewhere)), "")
 
 
@@ -144,7 +144,7 @@ def _join(sets: list[WeightSet], file: str) -> WeightSet:
         raise AmbiguousSets(
             f"{printable(file)}: the sets have {len(twice)} names in common, such as {printable(twice[0])!r}",
             "sets whose names differ, to join them",
-            f"Take one of them; or write them under names of their own: torch.save({one}, 'joined.pth'), with "
+            f"Take one of them; or write them under separate names: torch.save({one}, 'joined.pth'), with "
             f"checkpoint = torch.load({printable(file)!r}, map_location='cpu', weights_only=True)",
         )
     table = {name: info for one in sets for name, info in one.table.items()}

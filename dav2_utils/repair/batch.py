@@ -32,7 +32,7 @@ def fix_many(
     root = Path(output) if output else None
     for path in given:
         if root and path.is_dir() and _inside(path, root):
-            raise CheckpointError(f"The results of {path} would lie among its own files", "a folder of their own",
+            raise CheckpointError(f"The results of {path} would end up among its own files", "a separate folder",
                                   f"Leave out --output to have each beside its source; or give {path / 'fixed'}",
                                   kind="usage")  # fmt: skip
     jobs = [(file, root and root / place) for path in given for file, place in _files(path, root, len(given) > 1)]

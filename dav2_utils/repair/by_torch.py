@@ -1,4 +1,4 @@
-"""Repairs that cannot be copied as they lie: read by torch, written by torch, read back and compared."""
+"""Repairs that cannot be copied as they are: read by torch, written by torch, read back and compared."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def prove(written: Path, whole: Any, state: StateDict, path: tuple[str, ...] = (
         jobs.append(lambda: seal(written))
     same, digest, *_ = in_parallel(*jobs)
     if not same or any(a != b for (a, _), (b, _) in pairs) or set(walk(back, path)) != set(state):
-        raise WriteError("What was written is not what was read", do="Look at the disk; the new file was thrown away")
+        raise WriteError("What was written is not what was read", do="Check the disk; the new file was deleted")
     return str(digest)
 
 

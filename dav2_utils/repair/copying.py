@@ -1,4 +1,4 @@
-"""A repair without torch: the chosen tensors copied as they lie, under new names, and the copy proved.
+"""A repair without torch: the chosen tensors copied as they are, under new names, and the copy proved.
 
 Two things go on side by side: the copy, forced to the disk and compared with the source byte for byte; and a look at
 the source, whether it still has the checksums that were written with it, and the fingerprint of its tensors.
@@ -100,7 +100,7 @@ def write_copy(copied: Copied, source: BinaryIO, target: Path) -> str:
         looked = pool.submit(_look, copied, source)
         digest, same = looked.result(), copy.result()
     if not same or not _lies_there(copied, target):
-        raise WriteError(_NOT_WHAT_WAS_READ, do="Look at the disk; the new file was thrown away")
+        raise WriteError(_NOT_WHAT_WAS_READ, do="Check the disk; the new file was deleted")
     return digest
 
 

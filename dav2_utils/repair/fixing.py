@@ -51,13 +51,13 @@ def fix_file(
     """Write the weights in `path` as a clean state dict, under the names that the model has, and prove it.
 
     The new file is STEM.fixed.pth (or .safetensors) beside the source, or `output`; `in_place` puts it in the source's
-    place and keeps the old one as NAME.bak. `keep_training_state` keeps optimizer, epoch and so on, and changes the
-    names alone. `encoder` or `against` (another checkpoint) say what the names should be; without them the encoder is
+    place and keeps the old one as NAME.bak. `keep_training_state` keeps optimizer, epoch and so on, and changes only
+    the names. `encoder` or `against` (another checkpoint) say what the names should be; without them the encoder is
     inferred. `select` takes one set of several, or joins those named (`encoder,decoder`), and is part of the new file's
-    name. `rename` exchanges runs of whole components, old -> new, at the caller's word (see `wrappers.exchange`).
-    `max_depth`, in metres, is written down with the weights. What cannot be fixed is refused, and what cannot be read
-    or written fails: `Repair.status` and `.reason` say so, and the source is as it was. A result that is there already,
-    with exactly these weights, is left alone.
+    name. `rename` replaces runs of whole components, old -> new, at the caller's word (see `wrappers.exchange`).
+    `max_depth`, in metres, is recorded with the weights. What cannot be fixed is refused, and what cannot be read or
+    written fails: `Repair.status` and `.reason` say so, and the source is as it was. An existing result with exactly
+    these weights is left alone.
 
     Raises `CheckpointError` (kind `usage`) only for arguments that do not go together and a path that is not there.
     """
@@ -84,7 +84,7 @@ def _not_done(seen: Seen, error: CheckpointError | OSError | MemoryError | Impor
     """What is said of a file that `error` came of; when it changed meanwhile, that is the reason."""
     if isinstance(error, OSError):
         found = f"{error.filename or seen.path}: {error.strerror or error}"
-        do = "Look at the path of the new file, its length included, and at the permissions; --output gives another"
+        do = "Check the new file's path, its length too, and the permissions; --output sets another path"
         error = WriteError(found, do=do)
     if isinstance(error, ImportError):
         error = MissingPackage(error)
@@ -109,8 +109,8 @@ def _check(in_place: bool, output: Any, format: str | None, keep: bool, encoder:
             raise CheckpointError(text, do="Give one of them" if "both" in text or "two" in text else "", kind="usage")
     check_max_depth(depth)
     if output and Path(output).suffix.lower() in OTHER_FORMATS and not Path(output).is_dir():
-        raise CheckpointError(f"The name {printable(Path(output).name)} asks for another format than there is here",
-                              ".pth or .safetensors", "Give the file such a name", kind="usage")  # fmt: skip
+        raise CheckpointError(f"The name {printable(Path(output).name)} asks for a format that is not available here",
+                              ".pth or .safetensors", "Give the file a name like that", kind="usage")  # fmt: skip
 
 
 def _place(
@@ -201,7 +201,7 @@ def _may_write(source: Path, wish: _Wish) -> None:
     """Raises unless every path that is about to be written is free, or the caller's to overwrite."""
     if wish.in_place and source.is_symlink():
         raise AlreadyThere(source, f"It is a symbolic link: give the file that it leads to, {source.resolve()}, or "
-                                   "use --output for a place of its own")  # fmt: skip
+                                   "use --output for another place")  # fmt: skip
     for path in _paths(wish):
         try:
             os.lstat(path)  # a name that is too long says so now, and not when half is written
@@ -224,7 +224,7 @@ def _paths(wish: _Wish) -> list[Path]:
 
 
 def _uncompared(diagnosis: Diagnosis, steps: bool) -> str:
-    """What the status does not vouch for, and how one gets a model to compare with."""
+    """What the status does not vouch for, and how to get a model to compare with."""
     more = [f"{found.title}: {found.evidence}." for found in diagnosis.causes if not found.repairable_by_renaming]
     if diagnosis.family:
         more.append(say("report.family", family=diagnosis.family))

@@ -47,7 +47,7 @@ def _by_torch(opened: Checkpoint, source: Any, mmap: bool) -> Any:
     except UnicodeEncodeError as error:
         raise CheckpointError(f"torch cannot open {str(opened.file)!r}", "a name in UTF-8, with its folders",
                               "Rename the file or the folder that it is in") from error  # fmt: skip
-    except Exception as error:  # a damaged file makes torch fail in any way one can think of
+    except Exception as error:  # a damaged file makes torch fail in any imaginable way
         what = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{opened.file} cannot be read: {what}", do="Download or copy it again") from error
 
@@ -59,7 +59,7 @@ def _refused(opened: Checkpoint) -> RefusedPickle:
     return RefusedPickle(
         found,
         "tensors, containers and plain numbers only",
-        "Have its makers save the state dict alone; or, if you trust the file, open it once yourself",
+        "Ask its authors to save only the state dict; or, if you trust the file, open it once yourself",
     )
 
 
@@ -134,7 +134,7 @@ def require_dense(tensor: torch.Tensor, name: str) -> torch.Tensor:
 
     if tensor.is_meta:
         raise CheckpointError(f"{name!r} has a shape but no numbers",
-                              do="Save the state dict anew, from a model that is on no meta device")  # fmt: skip
+                              do="Save the state dict again, from a model that is not on the meta device")  # fmt: skip
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
         kind = "quantised" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
         raise CheckpointError(f"{name!r} is a {kind} tensor", "dense ones, which every model and both formats take",

@@ -28,9 +28,9 @@ def strip_wrappers(
     `target`: the model, its state dict, its names, an encoder's name or another checkpoint's path; then the target
     decides (see `keys.rename_map`), and a wrapped target gets its components added. `components`: take off exactly
     these instead of the known wrappers. `rename`: runs of whole components to exchange first, old -> new, all at once
-    and the longest first (see `wrappers.exchange`). Raises `PrefixError` if two names would become one, or a
-    component asked for is nowhere or is the target's own; `CheckpointError` for a training checkpoint in place of the
-    state dict in it.
+    and the longest first (see `wrappers.exchange`). Raises `PrefixError` if two names would become one, or a component
+    asked for is not there or is the target's own; `CheckpointError` for a training checkpoint instead of the state dict
+    in it.
     """
     import torch
 
@@ -87,7 +87,7 @@ def _is_extra(name: Any) -> bool:
 def clean_state_dict(model: nn.Module) -> StateDict:
     """The model's state dict as the bare model would give it, whatever wraps the model or parts of it.
 
-    Decided by the wrappers' classes and not by words, so a component of the model's own that is called `module` stays.
+    The wrappers' classes decide, not words, so a component called `module` that belongs to the model stays.
     Knows DataParallel, DistributedDataParallel, torch.compile, AveragedModel (its counter goes), activation
     checkpointing, Fabric and, as far as torch gathers it, FSDP: call it on every process then.
     """

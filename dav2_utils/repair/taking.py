@@ -1,7 +1,7 @@
 """The tensors of one set of weights, read from the file straight into memory of their own, and nothing else of it.
 
-One copy and no mapping: whatever becomes of the file later, the tensors stay as they are. Every record is held against
-its checksum while it is read. Tensors that share memory in the file share it here.
+One copy and no mapping: whatever becomes of the file later, the tensors stay as they are. Every record is checked
+against its checksum while it is read. Tensors that share memory in the file share it here.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _stamp(file: BinaryIO) -> tuple[int, int]:
 
 
 def _changed(opened: Checkpoint) -> CheckpointError:
-    return CheckpointError(f"{opened.file} changed while it was read", do="Wait until nobody writes to it, and repeat")
+    return CheckpointError(f"{opened.file} changed while it was read", do="Wait until nothing writes to it, and retry")
 
 
 def take(opened: Checkpoint, weights: WeightSet, mmap: bool = False) -> OrderedDict[str, torch.Tensor] | None:

@@ -32,7 +32,7 @@ def write_pth(content: Any, path: Path) -> None:
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:
-        # Through a path, its name would stand in every record. Buffered, since one raw write ends after 2 GiB at most.
+        # Through a path, its name would be in every record. Buffered, since one raw write ends after 2 GiB at most.
         with path.open("r+b") as file:
             torch.save(content, file)
     except (TypeError, ValueError, AttributeError, pickle.PicklingError) as error:  # what a file hung on its tensors

@@ -1,4 +1,4 @@
-"""What every training here shares: scenes as tensors, the loss, and the scores of a model."""
+"""What all training here shares: scenes as tensors, the loss, and the scores of a model."""
 
 # Calling an nn.Module gives Any in torch's own types, hence:
 # mypy: disable-error-code="no-any-return, no-untyped-call"

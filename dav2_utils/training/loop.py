@@ -57,7 +57,7 @@ def check_plan(plan: Plan) -> None:
         raise _wrong("domain", plan.domain, f"one of {', '.join(DOMAINS)}")
     for name in ("epochs", "steps", "batch"):
         if type(value := getattr(plan, name)) is not int or value < 1:
-            raise _wrong(name, value, "a whole number from 1 on")
+            raise _wrong(name, value, "a whole number, 1 or more")
     if not (isinstance(plan.lr, (int, float)) and 0 < plan.lr < math.inf):  # nan is not either
         raise _wrong("lr", plan.lr, f"a number above 0, such as {Plan.lr}")
     seeds = (HELD_OUT - FIRST_SCENE) // SCENES_OF_A_SEED
@@ -65,17 +65,17 @@ def check_plan(plan: Plan) -> None:
         raise _wrong("seed", plan.seed, f"a whole number from 0 to {seeds - 1}")
     scenes = plan.epochs * plan.steps * plan.batch * int(os.environ.get("WORLD_SIZE", 1))
     if FIRST_SCENE + plan.seed * SCENES_OF_A_SEED + scenes > HELD_OUT:
-        raise CheckpointError(f"This would take {scenes:,} scenes, and so some that are kept for measuring",
+        raise CheckpointError(f"This would take {scenes:,} scenes, including some that are reserved for measuring",
                               do="Take a smaller --seed, or fewer --epochs or --steps", kind="argument")  # fmt: skip
     latest = plan.output / "latest.pth"
     blocked = next((place for place in (*plan.output.parents[::-1], plan.output) if place.is_file()), None)
     if blocked or latest.is_dir():
         found = f"{blocked} is a file" if blocked else f"{latest} is a folder"
-        raise CheckpointError(found, "a folder for latest.pth to go into", "Give --output another place", kind="write")
+        raise CheckpointError(found, "a folder for latest.pth to go into", "Use another --output", kind="write")
     if plan.weights is not None and not plan.weights.is_file():
         what = "is a folder" if plan.weights.is_dir() else "is not there"
         raise CheckpointError(f"No weights at {printable(str(plan.weights))}, which {what}",
-                              "a checkpoint of `tiny` (safetensors or .pth)", "Look at --weights")  # fmt: skip
+                              "a checkpoint of `tiny` (safetensors or .pth)", "Check --weights")  # fmt: skip
 
 
 def _wrong(name: str, value: Any, expected: str) -> CheckpointError:
@@ -83,11 +83,11 @@ def _wrong(name: str, value: Any, expected: str) -> CheckpointError:
 
 
 def train(plan: Plan) -> Path:
-    """Fine-tunes as `plan` says, in this process of however many, and writes `latest.pth` after each epoch.
+    """Fine-tunes as `plan` says, in this process, one of however many, and writes `latest.pth` after each epoch.
 
     One that was there before is kept as latest.pth.bak, and that is said.
-    Raises `CheckpointError` for a plan that cannot be carried out, for weights or a folder that are not to be had,
-    if the processes cannot meet, and if the loss isn't a number any more.
+    Raises `CheckpointError` for a plan that cannot be carried out, for weights or a folder that are not available,
+    if the processes cannot meet, and if the loss is no longer a number.
     """
     check_plan(plan)
     rank, world = _join()
@@ -119,12 +119,12 @@ def _train(plan: Plan, rank: int, world: int) -> None:
                     "rmse": min(best["rmse"], scores["rmse"])}  # fmt: skip
             # The very lines that lead so many people here: the names in it begin with DDP's `module.`
             checkpoint = {"model": wrapped.state_dict(), "optimizer": optimizer.state_dict()}
-            # What another training left there, a week of somebody's for all we know, is kept
+            # What another run left there may be a week of somebody's work, so it is kept
             latest = Place(plan.output / "latest.pth", overwrite=True, backup=epoch == 0)
             with replacing_all([latest]) as [beside]:
                 torch.save(checkpoint | {"epoch": epoch, "previous_best": best}, beside)
             if latest.kept:
-                print(f"{latest.target} was there already; it is now {latest.kept}")
+                print(f"{latest.target} already existed; it is now {latest.kept}")
 
 
 def starting_model(plan: Plan) -> DepthAnythingV2:
@@ -145,7 +145,7 @@ def _one_epoch(
         loss = depth_loss(model(image.to(device)), depth.to(device))
         if not math.isfinite(loss.item()):
             raise CheckpointError(f"The loss is {loss.item()}: the training has diverged", "a number",
-                                  "Lower --lr, or look at --weights for NaN", kind="training")  # fmt: skip
+                                  "Lower --lr, or check --weights for NaN", kind="training")  # fmt: skip
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -197,7 +197,7 @@ def _join() -> tuple[int, int]:
     except (dist.DistNetworkError, dist.DistStoreError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise CheckpointError(f"The processes could not meet at {where}: {str(error).splitlines()[0]}",
-                              "a port that nobody else uses", "Give torchrun --standalone, or another --master-port",
+                              "a port that nothing else uses", "Give torchrun --standalone, or another --master-port",
                               kind="port") from error  # fmt: skip
     return dist.get_rank(), dist.get_world_size()
 
@@ -209,7 +209,7 @@ def _part() -> None:
 
 def _wrap(model: nn.Module) -> nn.Module:
     if not has_ddp():
-        print("This torch has no gloo: DataParallel instead of DistributedDataParallel. The names come out the same.")
+        print("No gloo in this torch: using DataParallel instead of DistributedDataParallel. The names are the same.")
         return nn.DataParallel(model)
     # Five tensors never influence the output and get no gradient; DDP has to be told, as in the official script.
     return nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
@@ -225,7 +225,7 @@ def _copied(shared: Path, target: Path) -> Path:
         raise CheckpointError(
             f"DAV2_TRAINED names {shared}, which cannot be read ({error.strerror})",
             "the latest.pth that lesson 01 makes",
-            "Look at the path, or unset DAV2_TRAINED to train here",
+            "Check the path, or unset DAV2_TRAINED to train here",
         ) from error
     part.replace(target)
     print(f"Trained beforehand: copied from {shared} (DAV2_TRAINED).")
@@ -235,7 +235,7 @@ def _copied(shared: Path, target: Path) -> Path:
 def make_checkpoint(
     folder: str | os.PathLike[str], domain: str = "streets", epochs: int = 2, steps: int = 64, processes: int = 2
 ) -> Path:
-    """`latest.pth` in `folder`, as a training on several processes leaves it; made if it isn't there, once.
+    """`latest.pth` in `folder`, as training on several processes leaves it; trained once, if it isn't there.
 
     Runs torchrun beside this process and shows its progress; where torchrun does not work (no gloo, or Windows), trains
     in this one and says so. With the defaults, the variable `DAV2_TRAINED` may name a `latest.pth` to copy, so that
@@ -248,7 +248,7 @@ def make_checkpoint(
     if shared and (domain, epochs, steps, processes) == make_checkpoint.__defaults__:
         return _copied(Path(shared), target)
     if not has_torchrun():
-        print("torchrun does not work here: one process instead. The names come out the same.")
+        print("torchrun does not work here: using one process instead. The names come out the same.")
         return train(Plan(Path(folder), domain, epochs, steps * processes))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
                "-m", "dav2_utils.finetune", "--output", str(folder), "--domain", domain,
@@ -256,8 +256,8 @@ def make_checkpoint(
     status, lines = _followed(command)
     print()
     if status or not target.is_file():
-        words = "\n".join((f"The training ended with status {status}, and these words:", *lines))
-        raise CheckpointError(words, do=f"Run it by hand to see more: {' '.join(command[1:])}", kind="training")
+        words = "\n".join((f"The training ended with status {status}, and this output:", *lines))
+        raise CheckpointError(words, do=f"Run it yourself to see more: {' '.join(command[1:])}", kind="training")
     return target
 
 

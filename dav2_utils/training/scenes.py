@@ -56,7 +56,7 @@ def make_scene(domain: str, seed: int, size: tuple[int, int] = (112, 154)) -> Sc
     if domain not in DOMAINS:
         raise CheckpointError(f"There is no domain {domain!r}", f"one of {', '.join(DOMAINS)}")
     if seed < 0 or min(size) < 1:
-        raise CheckpointError(f"No scene has seed {seed} and size {size}", "a seed from 0 on, a size from (1, 1) on")
+        raise CheckpointError(f"No scene has seed {seed} and size {size}", "a seed of 0 or more, a size from (1, 1)")
     dice = Dice(seed, list(DOMAINS).index(domain))
     solids, view, light = (_room if domain == "rooms" else _street)(dice)
     return Scene(*render(solids, view, light, size, DOMAINS[domain]))

@@ -46,7 +46,7 @@ def load_model(
 
     Nothing is loaded in part: raises `DoesNotFit` when anything is missing, unexpected or of another shape, and
     `CheckpointError` when the file cannot be read or `max_depth` isn't a range. Warns when what is known of the file
-    speaks against the arguments, when it is metric and its range is nowhere, and when nothing was ever trained into it.
+    speaks against the arguments, when it is metric and its range is recorded nowhere, and when it was never trained.
     """
     check_max_depth(max_depth)
     file, official_depth = _official(path)
@@ -107,7 +107,7 @@ def _state(found: Diagnosis, opened: Checkpoint, mmap: bool) -> StateDict:
 
 
 def _warn(found: Mapping[str, Fact], encoder: str | None, max_depth: float | None) -> None:
-    """Say so when what was written down with the weights does not fit how they are about to be used."""
+    """Warn when what was recorded with the weights does not fit how they are about to be used."""
     facts = believed(found)
     if facts.get("depth") == "metric" and "max_depth" not in facts:
         if max_depth is None:
@@ -157,7 +157,7 @@ def inner_model(model: Any) -> Any:
 
 @dataclass(frozen=True)
 class Loaded:
-    """How much of a model really changed."""
+    """How much of a model actually changed."""
 
     expected: int  # tensors in the model
     matched: int  # of them, named in the file
@@ -168,7 +168,7 @@ class Loaded:
 
 
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A copy of the model's tensors, to hold against them after loading."""
+    """A copy of the model's tensors, to compare them with after loading."""
     return copy.deepcopy(dict(model.state_dict()))
 
 
@@ -184,7 +184,7 @@ def check_loaded(
     now = model.state_dict()
     if now and all(name in before and before[name].data_ptr() == t.data_ptr() for name, t in now.items() if t.numel()):
         raise CheckpointError(
-            "`before` shares its memory with the model, so it changed along",
+            "`before` shares its memory with the model, so it changed too",
             "a copy from before the loading",
             "Take it with snapshot(model)",
         )

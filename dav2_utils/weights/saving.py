@@ -27,11 +27,11 @@ def save_weights(model: nn.Module | Mapping[str, torch.Tensor], path: str | os.P
     """Write the model's weights as a clean state dict, under the bare model's names, and prove it; `path` is replaced.
 
     Whatever wraps the model (DataParallel, DistributedDataParallel, torch.compile, AveragedModel, FSDP as far as torch
-    gathers it) leaves no trace in the names. `facts` (encoder, max_depth, whatever is worth knowing) are written down
-    with the weights: in the header of a `.safetensors`, else in NAME.json beside the file. Those of a
-    `DepthAnythingV2` are known without saying. A NAME.json that somebody else wrote is kept as NAME.json.bak, with a
-    warning. Raises `CheckpointError` (kind `usage`) for a `max_depth` that isn't a range in metres, `WriteError` when
-    the disk does not take the file; then everything is as it was.
+    gathers it) leaves no trace in the names. `facts` (encoder, max_depth, whatever is worth knowing) are recorded with
+    the weights: in the header of a `.safetensors`, else in NAME.json beside the file. Those of a `DepthAnythingV2` are
+    filled in. A NAME.json that somebody else wrote is kept as NAME.json.bak, with a warning. Raises `CheckpointError`
+    (kind `usage`) for a `max_depth` that isn't a range in metres, `WriteError` when the disk does not take the file;
+    then everything is as it was.
 
     Call it on rank 0 (with FSDP on all ranks, each with its own path).
     """

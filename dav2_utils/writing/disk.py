@@ -26,7 +26,7 @@ def require_space(folder: Path, needed: int) -> None:
     if free < needed:
         raise WriteError(
             f"The disk under {there} has {human(free)} left, and this needs {human(needed)}",
-            do="Make room, or give another place with --output",
+            do="Free some space, or give another place with --output",
         )
 
 

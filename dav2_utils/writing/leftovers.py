@@ -28,7 +28,7 @@ OLD = 24 * 3600  # seconds: no write pauses for a day
 
 def unfinished(target: Path) -> Path:
     """A new name beside `target` that begins with a dot, for what is to become `target`."""
-    # 40 characters: with four bytes for each it still is a name that every file system takes
+    # 40 characters: with four bytes each it is still a name that every file system takes
     return target.with_name(f".{target.name[:40]}.dav2-{_here()}-{os.getpid()}-{os.urandom(4).hex()}.tmp")
 
 

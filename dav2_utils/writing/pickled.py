@@ -1,8 +1,8 @@
 """A state dict as the pickle that `torch.save` writes for it, by Python's own pickler.
 
 
-`pickle._Pickler` is the pickler in Python that the one in C is checked against; here it gets names in place of torch's
-functions and storages, so torch need not be there. Standard library only.
+`pickle._Pickler` is the pickler in Python that the one in C is checked against; here it gets names instead of torch's
+functions and storages, so torch isn't needed. Standard library only.
 """
 
 from __future__ import annotations

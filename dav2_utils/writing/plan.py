@@ -1,7 +1,7 @@
 """A file to be written, as a plan: these bytes, then this range of the source, and so on; carried out, and proved.
 
 A plan is only data, so a program can carry it out as it likes; here the kernel copies the ranges. The proof compares
-every byte of the result with the source or with the plan, while a second thread looks whether the source still has the
+every byte of the result with the source or with the plan, while a second thread checks that the source still has the
 checksums that its writer gave it, and takes the fingerprint. Standard library only.
 """
 
@@ -84,7 +84,7 @@ def _copy(source: BinaryIO, target: BinaryIO, span: Span) -> None:
     """By the kernel, without a way through this process, where the two file systems let it."""
     start, size = span
     if size >= 65536 and hasattr(os, "copy_file_range"):
-        with contextlib.suppress(OSError):  # another file system, or one that cannot: the rest goes by hand
+        with contextlib.suppress(OSError):  # another file system, or one that cannot: the rest is copied here
             while size and (count := os.copy_file_range(source.fileno(), target.fileno(), min(size, 1 << 30), start)):
                 start, size = start + count, size - count
     for chunk in read_spans(source, [Span(start, size)]):

@@ -1,7 +1,7 @@
 """Files that take their places whole, in one step and together, or leave everything as it was.
 
 A new file is written beside its place under a name that begins with a dot, forced to the disk, and only then given its
-name. So whoever pulls the plug finds the old state or the new one.
+name. So if the power fails, what is left is the old state or the new one.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def replacing_all(
         except (OSError, RuntimeError) as error:  # RuntimeError: what torch makes of a full disk
             raise WriteError(
                 f"{places[0].target} could not be written: {error}",
-                do="Look at the free space and the permissions of the folder; everything is as it was",
+                do="Check the free space and the folder's permissions; everything is as it was",
             ) from error
 
 
@@ -138,7 +138,7 @@ def _put_back(target: Path, old: Path | None, there: bool) -> None:
         was = f"; what was there is now {old}" if old else ""
         raise WriteError(f"{target} is written, and what belongs beside it is not{was}: {error}") from error
     raise WriteError(f"{target} was replaced, and what belongs beside it could not be written",
-                     do="Look at the folder, and run this again with --force")  # fmt: skip
+                     do="Check the folder, and run this again with --force")  # fmt: skip
 
 
 def write_text(path: Path, facts: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Where in its file each tensor of a set lies: the bytes of its storage, and the view of them that the tensor is.
 
-Only what can be copied as it lies is located: records that are not packed, in the byte order of nearly all machines,
+Only what can be copied as it is gets located: records that are not packed, in the byte order of nearly all machines,
 under plain strided tensors. For everything else there is torch. Standard library only.
 """
 

@@ -1,6 +1,6 @@
 """A pickle followed with an eye on its instructions: which of them pushed the names of which dictionary.
 
-Whoever exchanges names in a pickle, and nothing else, needs to know where each was pushed. Standard library only.
+To replace names in a pickle, and nothing else, one must know where each was pushed. Standard library only.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def lessons_rows(ours: float) -> list[Row]:
 
 @pytest.mark.parametrize("made", [explain_rows, inspect_rows, fix_rows, model_rows, scores_rows, lessons_rows])
 def test_what_is_worse_looks_worse_in_every_row(made: Any) -> None:
-    """No ratio stands on its head, and none is of the wrong two figures."""
+    """No ratio is upside down, or of the wrong two figures."""
     for better, worse in zip(made(2), made(4), strict=True):
         assert (worse.measured > better.measured) == (better.bound == "at most"), better.goal
         assert worse.measured != better.measured, better.goal

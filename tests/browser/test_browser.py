@@ -128,7 +128,7 @@ class Lesson:
         return box
 
     def close(self) -> None:
-        """Keep what was seen, and hold that nothing went wrong on the page."""
+        """Keep what was seen, and check that nothing went wrong on the page."""
         SCREENS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SCREENS / f"{self.name}.png")
         text = self.page.locator(".jp-Notebook").inner_text()

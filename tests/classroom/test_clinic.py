@@ -10,14 +10,14 @@ import torch
 from dav2_utils import CheckpointError, DepthAnythingV2, diagnose, fix_file, load_model
 from dav2_utils.classroom.clinic import PATIENTS, patient
 
-MENDED = ("01", "02", "06", "07", "08", "10", "11")
+FIXED = ("01", "02", "06", "07", "08", "10", "11")
 
 
 @pytest.mark.parametrize("name", [name for name in PATIENTS if name != "13"])
 def test_the_diagnosis_finds_what_is_wrong(name: str, tmp_path: Path) -> None:
     found = diagnose(patient(name, tmp_path), "tiny")
     assert tuple(cause.cause for cause in found.causes) == PATIENTS[name].causes
-    assert found.repairable == (name in MENDED)
+    assert found.repairable == (name in FIXED)
 
 
 def test_two_sets_are_never_chosen_in_silence(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_two_sets_are_never_chosen_in_silence(tmp_path: Path) -> None:
     assert diagnose(path, "tiny", select="state_dict_ema").repairable
 
 
-@pytest.mark.parametrize("name", MENDED)
+@pytest.mark.parametrize("name", FIXED)
 def test_what_can_be_fixed_gives_the_very_same_numbers(name: str, tmp_path: Path) -> None:
     repair = fix_file(patient(name, tmp_path))
     assert repair.status == "fixed" and repair.identical
@@ -38,7 +38,7 @@ def test_what_can_be_fixed_gives_the_very_same_numbers(name: str, tmp_path: Path
     assert all(torch.equal(fixed[key], truth[key]) for key in truth) and len(fixed) == len(truth)
 
 
-@pytest.mark.parametrize("name", sorted(set(PATIENTS) - {*MENDED, "09", "12", "13", "14"}))
+@pytest.mark.parametrize("name", sorted(set(PATIENTS) - {*FIXED, "09", "12", "13", "14"}))
 def test_what_cannot_be_fixed_is_left_alone(name: str, tmp_path: Path) -> None:
     path = patient(name, tmp_path)
     before = path.read_bytes()

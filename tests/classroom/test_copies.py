@@ -56,7 +56,7 @@ def test_a_newer_lesson_is_offered_and_not_forced(tmp_path: Path, monkeypatch: p
     mine = json.loads((tmp_path / LESSON).read_text(encoding="utf-8"))
     mine["cells"][0]["source"] = ["my notes"]
     (tmp_path / LESSON).write_text(json.dumps(mine), encoding="utf-8")
-    assert copy_lessons(tmp_path).newer == [], "the learner's own changes are no new version"
+    assert copy_lessons(tmp_path).newer == [], "the learner's own changes are not a new version"
     changed = [(name, text.replace("# 02 Inspect the keys", "# 02 Inspect all keys")) for name, text in stored()]
     monkeypatch.setattr(copies, "stored", lambda: iter(changed))
     done = copy_lessons(tmp_path)

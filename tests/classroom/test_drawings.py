@@ -1,4 +1,4 @@
-"""Drawings: what is drawn is what is there, with alt text, on light and on dark ground."""
+"""Drawings: what is drawn is what is there, with alt text, on a light and a dark background."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_alt_texts_say_what_is_drawn() -> None:
 
 
 def orange(picture: Picture) -> int:
-    """How many pixels have the ground of what a wrapper or a tool added."""
+    """How many pixels have the background of what a wrapper or a tool added."""
     return int((np.abs(pixels(picture) - [0xFD, 0xEB, 0xD6]).sum(-1) < 6).sum())
 
 

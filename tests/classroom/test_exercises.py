@@ -25,7 +25,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
         (set(), {"step"}),
         "scale",
         {"scale", "step"},
-        dict.fromkeys(("scale", "step")).keys(),  # a set whose order is no chance
+        dict.fromkeys(("scale", "step")).keys(),  # a set whose order is not left to chance
     ),
     "02-encoder": ("vits", "vitl", "ViT-B"),
     "02-order": (["compile", "ddp"], "ddp", ["module", "_orig_mod"]),

@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_from_nothing_to_solved_and_never_back() -> None:
     assert set(progress().exercises.values()) == {"not yet"}
     check("00-names", ...)
-    assert progress().exercises["00-names"] == "not yet", "three dots are no try"
+    assert progress().exercises["00-names"] == "not yet", "three dots are not a try"
     check("00-names", 2)
     assert progress().exercises["00-names"] == "tried"
     check("00-names", 3)

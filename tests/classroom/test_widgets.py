@@ -29,7 +29,7 @@ def test_the_table_can_be_searched_folded_and_narrowed(latest: Path, tiny_model:
     folded = shown(views.keys_html(latest, tiny_model))
     assert "{0..7}.attn.qkv.weight" in folded and "other name" in folded
     found = shown(views.keys_html(latest, tiny_model, "blocks.3 QKV", fold=False))
-    assert "Unfolded, each name has a line" in views.keys_html(latest, tiny_model, "blocks.3 qkv")
+    assert "Unfold the numbered names" in views.keys_html(latest, tiny_model, "blocks.3 qkv")
     assert found.count("<tr>") == 3 and "2 of 183" in found and "blocks.3.attn" in found
     same = views.keys_html(tiny_model.state_dict(), tiny_model, only_differences=True)
     assert same.count("<tr>") == 1
@@ -144,7 +144,7 @@ def test_strip_playground_from_failure_to_success(latest: Path, tiny_model: Dept
     assert "It loads" in out.value and real.value == ""
     parts["Load for real"].click()
     assert "All keys matched" in real.value
-    parts["Strip first, unwrap afterwards"].value = True
+    parts["Strip first, then unwrap"].value = True
     assert "does not load" in out.value
 
 
@@ -161,13 +161,13 @@ def test_depth_viewer_follows_its_controls_and_takes_an_upload(tiny_model: Depth
     pictures = []
     for part in (image[:56], image[56:]):
         content = cv2.imencode(".png", part)[1].tobytes()
-        choose(parts["A picture of your own, below 10 MB"], content)
+        choose(parts["Your own picture, below 10 MB"], content)
         assert parts["Picture"].value == "uploaded" and "one on uploaded, magma" in point.value
         pictures.append(picture.value)
     assert pictures[0] != pictures[1], "a second upload is shown, too"
-    upload = parts["A picture of your own, below 10 MB"]
+    upload = parts["Your own picture, below 10 MB"]
     upload.set_trait("value", type(upload.value)())
-    assert "✗" not in point.value, "an upload that was taken back is no error"
+    assert "✗" not in point.value, "an upload that was taken back is not an error"
     choose(upload, b"no picture")
     assert "✗" in point.value and "decode" in point.value
 

@@ -211,7 +211,7 @@ def test_depth_writes_maps_and_goes_on_past_a_bad_image(latest: Path, tmp_path: 
 def test_metric_weights_in_the_relative_model_are_met_with_a_question(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They load without a word and give zero everywhere: all that says so is the map."""
+    """They load without a word and give zero everywhere: only the map shows it."""
     from dav2_utils import load_model, make_scene
 
     tiny = load_model("tiny")
@@ -286,7 +286,7 @@ def test_depth_for_people(latest: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert count == "1 done, 1 failed (notes.txt)" and err.count("Warning: ") == 3, err
     assert for_people(capsys, "depth", tmp_path, "--force", *words)[1].startswith(f"{tmp_path / 'a.png'} -> ")
     again = for_people(capsys, "depth", tmp_path / "a.png", *words)
-    assert again[0] == 1 and "a.depth.npy is there already. Use --force" in again[1]
+    assert again[0] == 1 and "a.depth.npy already exists. Use --force" in again[1]
     assert for_people(capsys, "depth", tmp_path / "a.png", "--force", *words)[0] == 0
 
 
@@ -308,7 +308,7 @@ def test_ctrl_c_is_one_line(latest: Path, capsys: pytest.CaptureFixture[str], mo
 
     monkeypatch.setattr("dav2_utils.files.checkpoint.inspect_file", interrupted)
     status, out, err = for_people(capsys, "inspect", latest)
-    assert (status, out) == (130, "") and err.strip() == "Stopped; what was not finished was not written."
+    assert (status, out) == (130, "") and err.strip() == "Stopped; nothing unfinished was written."
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a terminal as Unix has it")
@@ -339,7 +339,7 @@ def test_maps_that_are_there_stay(latest: Path, tmp_path: Path, capsys: pytest.C
     words = ["depth", *images, "--weights", latest, "--max-depth", 80, "--input-size", 28]
     status, found = in_process(capsys, *words)
     first, second, third = found["files"]
-    assert status == 1 and "a.depth.npy is there already" in first["error"] and "--force" in second["error"]
+    assert status == 1 and "a.depth.npy already exists" in first["error"] and "--force" in second["error"]
     assert Path(third["depth"]).is_file() and not (tmp_path / "b.depth.png").exists()
     assert (tmp_path / "a.depth.npy").read_text() == "a.depth.npy" and (tmp_path / "theirs").read_text() == "theirs"
     assert in_process(capsys, *words, "--force")[0] == 0

@@ -1,4 +1,4 @@
-"""Maps and weights that mean something else than they seem to are said to, and only those."""
+"""Maps and weights that mean something other than they seem to are warned of, and only those."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_metric_fine_tune_without_its_range_is_doubted_from_the_file_and_from_
     weights = load_model("tiny").state_dict()
     scores = dict.fromkeys(["d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog"], 0.5)
     torch.save({"model": weights, "previous_best": scores}, tmp_path / "latest.pth")
-    with pytest.warns(DepthWarning, match="up to how many metres"):
+    with pytest.warns(DepthWarning, match="their range in metres"):
         relative = load_model(tmp_path / "latest.pth")
     with pytest.warns(DepthWarning, match="metric weights in the relative model"):
         relative.infer_image(make_scene("rooms", 3).image)

@@ -168,7 +168,7 @@ def test_a_download_cut_off_in_the_middle_goes_on(tmp_path: Path) -> None:
         assert Path(done.stdout.strip()).read_bytes() == CONTENT
         starts = [int(request.split()[-1]) for request in server.asked if request.startswith("GET")]
     assert starts[0] == 0
-    assert starts[1] >= 10_000_000, "it began again in place of going on"
+    assert starts[1] >= 10_000_000, "it began again instead of resuming"
 
 
 def test_a_server_that_goes_away_in_the_middle(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_renaming_mends_only_what_a_whole_text_shows(case: str) -> None:
     missing, unexpected, cause = MENDED_BY_RENAMING[case]
     whole = said(missing, unexpected)
     strangers = front("other.", [f"layer{number}" for number in range(20)])
-    for text, mended in {
+    for text, renamable in {
         whole: True,
         whole[:-3]: False,
         whole[whole.index("Missing") :]: True,  # both lists, so from their beginning
@@ -114,9 +114,9 @@ def test_renaming_mends_only_what_a_whole_text_shows(case: str) -> None:
         said(missing, front("module." * case.startswith("module. in the file"), strangers) + unexpected): False,
     }.items():
         found = explain(text).causes[0]
-        if mended or text == whole[:-3]:
+        if renamable or text == whole[:-3]:
             assert found.cause == cause, (text, found)
-        assert found.repairable_by_renaming is mended, (text, found)
+        assert found.repairable_by_renaming is renamable, (text, found)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_what_older_versions_said(text: str, cause: str) -> None:
 def test_two_readings_say_what_tells_them_apart() -> None:
     found = explain("torch.load('a.pth')\nEOFError")
     assert [one.cause for one in found.causes] == ["empty_file", "truncated_file"]
-    assert "To tell them apart: the file's size" in str(found) and "the file&#x27;s size" in found._repr_html_()
+    assert "To tell them apart, look at the file's size" in str(found) and "the file&#x27;s size" in found._repr_html_()
 
 
 def listed(name: str, count: int) -> str:

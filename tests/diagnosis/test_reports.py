@@ -1,8 +1,9 @@
-"""What a report says, word for word: `make reports-update` stores it anew, and the diff shows what people will read.
+"""What a report says, word for word: `make reports-update` stores it again, and the diff shows what people will read.
 
 Each file of `data/reports/` holds one report as text and, one tag a line, as HTML. `data/readings.txt` says what is
-read out of each public error text: a net under changes and no measure, as the rules were made looking at these.
-All is made here from tables and small files, so that nothing depends on the machine, on a path or on a version.
+read out of each public error text: a safety net for changes, not a measure, as the rules were written with these in
+view. Everything is made here from tables and small files, so that nothing depends on the machine, on a path or on a
+version.
 """
 
 from __future__ import annotations

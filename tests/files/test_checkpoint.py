@@ -1,4 +1,4 @@
-"""Looking into files that torch, safetensors and people's training programs really wrote, and into what is none."""
+"""Looking into files that torch, safetensors and people's training programs really wrote, and into what is not one."""
 
 from __future__ import annotations
 
@@ -436,7 +436,7 @@ def test_bytes_missing_or_added_inside(latest: Path, tmp_path: Path) -> None:
 
 
 def rewritten(source: Path, target: Path, change: Any, **options: Any) -> Path:
-    """The zip archive `source` anew, each record as `change(name, content)` gives it (None leaves it out)."""
+    """The zip archive `source` rewritten, each record as `change(name, content)` gives it (None leaves it out)."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", **options) as new:
         for name in old.namelist():
             content = change(name, old.read(name))

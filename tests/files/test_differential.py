@@ -38,7 +38,7 @@ def by_oracle(made: made_files.Made, path: Path) -> tuple[Any, Any]:
         if made.suffix == ".safetensors":
             return load_file(path), None
         return torch.load(io.BytesIO(made.oracle or made.content), map_location="cpu", weights_only=True), None
-    except Exception as error:  # torch fails in any way one can think of
+    except Exception as error:  # torch fails in any imaginable way
         return None, error
 
 
@@ -60,7 +60,7 @@ def bits(tensor: torch.Tensor) -> tuple[Any, ...]:
 
 
 def same(ours: Any, theirs: Any) -> bool:
-    """Tensors by dtype, shape and bits; what else stands in a state dict by value."""
+    """Tensors by dtype, shape and bits; what else is in a state dict by value."""
     if isinstance(theirs, torch.Tensor):
         return isinstance(ours, torch.Tensor) and bits(ours) == bits(theirs)
     if isinstance(theirs, dict):
@@ -154,7 +154,7 @@ def fixed(path: Path, place: list[str], read: Any, theirs: Any, strange: bool, c
     compare(at(back, tuple(place)) if keep else back, wanted, "fix")
     if keep and place and isinstance(theirs, dict):
         others = {name: value for name, value in theirs.items() if name != place[0]}
-        assert same({name: back[name] for name in others}, others), "what stands beside the weights is kept"
+        assert same({name: back[name] for name in others}, others), "what lies beside the weights is kept"
     counts["fixed"] += 1
 
 

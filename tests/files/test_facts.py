@@ -150,7 +150,7 @@ HOSTILE = {
     "empty": "",
     "null": "{'encoder': 'vits\0', 'max_depth': 20.0}",
     "an unhashable key": "{[]: 1, 'encoder': 'vits', 'max_depth': 20.0}",
-    "an encoder that is no text": "{'encoder': ['vits'], 'max_depth': 20.0}",
+    "an encoder that is not text": "{'encoder': ['vits'], 'max_depth': 20.0}",
 }
 
 
@@ -362,7 +362,7 @@ def test_the_log_is_the_default_and_goes_into_what_is_saved(tmp_path: Path) -> N
         warnings.filterwarnings("ignore", "these weights were never trained")
         assert load_model(tmp_path / "latest.pth").max_depth == 35.0
     with pytest.warns(UserWarning, match="max_depth 35"):
-        assert load_model(tmp_path / "latest.pth", max_depth=7.0).max_depth == 7.0, "the caller stands above it"
+        assert load_model(tmp_path / "latest.pth", max_depth=7.0).max_depth == 7.0, "the caller overrules it"
     fix_file(tmp_path / "latest.pth", tmp_path / "elsewhere" / "a.pth")
     assert load_model(tmp_path / "elsewhere" / "a.pth").max_depth == 35.0, "without the log"
 

@@ -1,4 +1,5 @@
-"""The lessons: their rules, every one run in a fresh kernel and held against what is stored, every solution checked."""
+"""The lessons: their rules, every one run in a fresh kernel and compared with what is stored, every solution
+checked."""
 
 from __future__ import annotations
 
@@ -307,7 +308,7 @@ def test_what_a_class_writes_git_does_not_see() -> None:
     names = ["my_lessons/02_inspect_the_keys.ipynb", "my_lessons/runs/streets/latest.pth", "wheelhouse/a.whl"]
     asked = subprocess.run(["git", "check-ignore", *names], cwd=lesson_rules.ROOT, capture_output=True, text=True)
     if asked.returncode == 128:
-        pytest.skip("this is no clone")
+        pytest.skip("this is not a clone")
     assert asked.stdout.split() == names
     makefile = (lesson_rules.ROOT / "Makefile").read_text(encoding="utf-8")
     assert "my_lessons" not in makefile.rpartition("\nclean:")[2].partition("\t")[2], "make clean spares them"

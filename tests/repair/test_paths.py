@@ -1,4 +1,4 @@
-"""No path of anybody's is overwritten but the one that they named, and what a report says is true."""
+"""Nobody's path is overwritten except the one that they named, and what a report says is true."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_json_of_the_users_own_is_not_overwritten(source: Path, options: dict[
 
 
 def test_force_is_about_the_file_that_was_named(source: Path) -> None:
-    """NAME.json is nobody's wish: what somebody else wrote there is kept, what we wrote is not piled up."""
+    """Nobody asks for NAME.json: what somebody else wrote there is kept, and what we wrote does not pile up."""
     notes = source.with_name("latest.fixed.pth.json")
     notes.write_text('{"mine": 1}')
     done = fix_file(source, force=True)
@@ -101,7 +101,7 @@ def test_a_folder_in_the_way(source: Path, name: str, force: bool) -> None:
     source.with_name(name).mkdir()
     before = everything(source.parent)
     done = fix_file(source, force=force)
-    assert done.status == "refused" and f"{name} is there already. It is not a file" in str(done.reason)
+    assert done.status == "refused" and f"{name} already exists. It is not a file" in str(done.reason)
     assert everything(source.parent) == before
 
 

@@ -42,7 +42,7 @@ def saved(path: Path, value: Any, **options: Any) -> Path:
 
 
 def rezipped(path: Path, change: Callable[[str, bytes], bytes | None], method: int = zipfile.ZIP_STORED) -> Path:
-    """The archive at `path` written anew, record by record; None leaves one out."""
+    """The archive at `path` rewritten, record by record; None leaves one out."""
     with zipfile.ZipFile(path) as old:
         items = [(name, change(name.partition("/")[2], old.read(name))) for name in old.namelist()]
     with zipfile.ZipFile(path, "w", method) as new:
@@ -283,7 +283,7 @@ def test_the_dtype_of_a_device_tensor_is_the_one_that_it_gets(tmp_path: Path) ->
 
 
 class Counting(nn.Module):
-    """A module with state of its own that is no tensor, as torch provides for."""
+    """A module with state that is not a tensor, as torch allows."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Files mended without loss, models loaded whole or not at all, and what happens when the plug is pulled."""
+"""Files fixed without loss, models loaded whole or not at all, and what happens when the power fails."""
 
 from __future__ import annotations
 
@@ -369,7 +369,7 @@ def test_legacy_files_and_numpy_scores(tmp_path: Path) -> None:
 
 
 class Bomb:
-    """Pickles as a call of os.mkdir; whoever runs the pickle makes the folder."""
+    """Pickles as a call of os.mkdir; running the pickle makes the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -497,7 +497,9 @@ def test_a_refusal_begins_with_the_cause(tmp_path: Path) -> None:
         "The file holds objects that safe loading refuses ("
     )
     assert "cannot take the weights out of this one" in str(done.reason)
-    assert inspect_file(path).notes == ["torch's old format, of before version 1.6"], "no promise that fix would break"
+    assert inspect_file(path).notes == ["torch's old format, from before version 1.6"], (
+        "no promise that fix would break"
+    )
 
 
 def test_places_and_formats(training_file: Path, tmp_path: Path) -> None:
@@ -706,7 +708,7 @@ def test_load_into_any_model_wrapped_or_not(tmp_path: Path) -> None:
         for wrap in WRAPS.values():
             model = wrap(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)))
             if wrap is torch.optim.swa_utils.AveragedModel:
-                continue  # its counter is in no file of weights
+                continue  # its counter is not in a file of weights
             done = load_into(model, tmp_path / f"{name}.pth")
             assert done.status == "loaded" and done.tensors == 9
             assert same(clean_state_dict(model), source.state_dict())

@@ -144,7 +144,7 @@ def test_without_torchrun(
         monkeypatch.setattr(finetune, "sys", SimpleNamespace(platform="win32"))
     found = read(make_checkpoint(tmp_path, epochs=1, steps=1))
     said = capsys.readouterr().out
-    assert "one process instead" in said and ("no gloo: DataParallel instead of" in said) == (lacking == "gloo")
+    assert "one process instead" in said and ("using DataParallel instead of" in said) == (lacking == "gloo")
     assert all(name.startswith("module.") for name in found["model"])  # type: ignore[attr-defined]
 
 
@@ -165,10 +165,10 @@ def test_a_training_that_fails_shows_its_last_words(tmp_path: Path) -> None:
 BAD = [
     ("lr", 0.0, "--lr is 0.0. Expected: a number above 0"), ("lr", float("nan"), "--lr is nan"),
     ("lr", -1, "--lr is -1"), ("lr", float("inf"), "--lr is inf"),
-    ("steps", 0, "--steps is 0. Expected: a whole number from 1 on"),
+    ("steps", 0, "--steps is 0. Expected: a whole number, 1 or more"),
     ("batch", 0, "--batch is 0"), ("epochs", 0, "--epochs is 0"), ("epochs", 1.5, "--epochs is 1.5"),
     ("seed", -1, "--seed is -1. Expected: a whole number from 0 to 499"), ("seed", 500, "--seed is 500"),
-    ("steps", 10**9, "kept for measuring"), ("domain", "forests", "--domain is 'forests'"),
+    ("steps", 10**9, "reserved for measuring"), ("domain", "forests", "--domain is 'forests'"),
 ]  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def test_an_output_in_the_way(tmp_path: Path) -> None:
 
 
 def weights(kind: str, path: Path) -> Path:
-    """A file that somebody may give as --weights, of which no training can start."""
+    """A file that somebody may give as --weights, from which training cannot start."""
     model = DepthAnythingV2("tiny").state_dict()
     if kind == "no checkpoint":
         path.write_text("<html>")
@@ -230,7 +230,7 @@ def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
 
 
 def test_missing_weights(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"No weights at .*Look at --weights"):
+    with pytest.raises(CheckpointError, match=r"No weights at .*Check --weights"):
         train(Plan(tmp_path, weights=tmp_path / "nothing.safetensors"))
 
 
@@ -250,7 +250,7 @@ def test_the_latest_of_another_training_is_kept(tmp_path: Path, capsys: pytest.C
     assert read(latest)["epoch"] == 1
     assert (tmp_path / "latest.pth.bak").read_text() == "a week of somebody's"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest.pth", "latest.pth.bak"]
-    assert f"{latest} was there already; it is now {latest}.bak" in capsys.readouterr().out
+    assert f"{latest} already existed; it is now {latest}.bak" in capsys.readouterr().out
 
 
 @needs_torchrun
@@ -324,7 +324,7 @@ def test_an_end_before_the_end(training: subprocess.Popen[str], tmp_path: Path, 
         os.kill(workers[-1], signal.SIGKILL)
     words = training.communicate(timeout=30)[1]
     assert training.returncode != 0
-    assert "latest.pth is whole, from an epoch that ended" in words
+    assert "latest.pth is from the last finished epoch" in words
     assert [path.name for path in tmp_path.iterdir()] == ["latest.pth"]
     assert (tmp_path / "latest.pth").read_bytes() == b"older"
     time.sleep(0.1)

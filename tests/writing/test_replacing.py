@@ -41,7 +41,7 @@ def test_what_is_there_stays_is_kept_or_goes(tmp_path: Path, links: bool, monkey
     if not links:
         monkeypatch.setattr(disk.os, "link", _refuses)
     (tmp_path / "b").write_text("old")
-    with pytest.raises(AlreadyThere, match="b is there already"):
+    with pytest.raises(AlreadyThere, match="b already exists"):
         fill(tmp_path)
     assert listing(tmp_path) == {"b": "old"}, "and `a`, which had its name for a moment, is gone"
     assert fill(tmp_path, backup=True) == [None, tmp_path / "b.bak"]
@@ -130,7 +130,7 @@ def left(folder: Path, process: int, age: float = 0, where: str | None = None) -
 
 @pytest.fixture(scope="module")
 def gone() -> int:
-    """The number of a process that is no more."""
+    """The number of a process that no longer exists."""
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     return child.pid
