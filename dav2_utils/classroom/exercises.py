@@ -91,7 +91,7 @@ EXERCISES: dict[str, Judge] = {
     "03-coats": maps(_FRONT | _COATS),
     "04-nearer": equals(("cup", "lamp"), ("lamp", "cup"), ("cup", "cup"), ("lamp", "lamp")),
     "04-factor": near(20.0, 1.25, 5.0, 80.0, 0.25),
-    "04-absrel": near(0.3, 1.0, 0.6, (1 / 3 + 1 / 9) / 2),
+    "04-absrel": near(0.3, 1.0, 0.6, (1 / 3 + 1 / 9) / 2, 30.0),
     "05-inner": equals(
         "wrapped.module.state_dict()", "wrapped.state_dict()", "model.module.state_dict()", "wrapped.module",
         "wrapped.module.state_dict", "module.state_dict()", also=("clean_state_dict(wrapped)",),

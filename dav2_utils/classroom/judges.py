@@ -35,7 +35,7 @@ def _plain(answer: Any) -> Any:
 def _seen(answer: Any) -> str:
     """An answer as the reply repeats it; of a whole state dict, the beginning."""
     text = repr(answer)
-    return text if len(text) <= 120 else f"{text[:100]} ..."
+    return text if len(text) <= 120 else f"{text[:100]}[...]"
 
 
 def equals(right: Any, *wrong: Any, also: tuple[Any, ...] = ()) -> Judge:
@@ -59,7 +59,7 @@ def near(right: float, *wrong: float) -> Judge:
             number = float(answer)
         except (TypeError, ValueError):
             return say("exercises.all.seen", seen=_seen(answer), nudge=say("exercises.all.number"))
-        nudge = next((f"wrong.{n}" for n, given in enumerate(wrong, 1) if abs(number - given) < 1e-6), "otherwise")
+        nudge = next((f"wrong.{n}" for n, given in enumerate(wrong, 1) if abs(number - given) < 0.005), "otherwise")
         return None if abs(number - right) < 0.005 else say("exercises.all.seen", seen=_seen(answer), nudge=tell(nudge))
 
     return judge
@@ -75,6 +75,9 @@ def maps(cases: dict[str, str]) -> Judge:
             result = function(name)
             if result is None or result is ...:
                 raise NotAttempted(say("exercises.all.nothing"))
+            if not isinstance(result, str):
+                nudge = say("exercises.all.name")
+                return say("exercises.all.became", name=repr(name), result=_seen(result), nudge=nudge)
             if result != right:
                 return say("exercises.all.became", name=repr(name), result=repr(result), nudge=tell(f"wrong.{n}"))
         return None

@@ -45,7 +45,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     ),
     "04-nearer": (("lamp", "cup"), ("cup", "cup"), ("lamp", "lamp"), "cup"),
     "04-factor": (1.25, 5, 80, 0.25, 25, "twenty"),
-    "04-absrel": (1.0, 0.6, (1 / 3 + 1 / 9) / 2, 0.2),
+    "04-absrel": (1.0, 0.6, (1 / 3 + 1 / 9) / 2, 0.2, 30),
     "05-inner": (
         "wrapped.state_dict()", "model.module.state_dict()", "wrapped.module", "wrapped.module.state_dict",
         "module.state_dict()", nn.Linear(2, 2).state_dict(), nn.Linear(2, 2),
@@ -117,6 +117,12 @@ def test_wrong_answers_get_what_was_seen_and_a_nudge(exercise: str, answer: Any)
     assert reply.state == "wrong" and 25 < len(reply.text) < 400
     if isinstance(answer, str):
         assert repr(RIGHT[exercise]) not in reply.text, "a nudge does not give the answer away"
+
+
+def test_a_nudge_is_about_the_answer() -> None:
+    assert "one text" in check("03-coats", lambda name: name.split(".")).text
+    assert "by the truth" in check("04-absrel", 0.222).text, "a rounded number is the same mistake"
+    assert "in quotes" in check("05-inner", nn.Linear(2, 2).state_dict()).text
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)
