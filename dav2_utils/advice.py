@@ -82,36 +82,28 @@ def advice(found: Recognised, encoder: str | None = None, taken: bool = False) -
     return said
 
 
-# What only holds data, as far as can be told: a class by its name, and the two functions that NumPy's numbers need.
-_CODE = {
-    "builtins",
-    "__builtin__",
-    "os",
-    "posix",
-    "nt",
-    "sys",
-    "subprocess",
-    "shutil",
-    "runpy",
-    "pickle",
-    "ctypes",
-    "socket",
-}
+# Types that only hold data, each tried on a real file. Of any other type, also of one's own, a name alone doesn't tell
+# what its constructor does: logging.FileHandler empties a file, and torch would call it once it is allowed.
 _NUMBERS = {"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
-_DATA = {"numpy.dtype", *_NUMBERS}
+_PATHS = ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+_DATA = {
+    "argparse.Namespace", "types.SimpleNamespace", "datetime.date", "datetime.datetime", "datetime.timedelta",
+    "ml_collections.config_dict.config_dict.ConfigDict", "numpy.dtype", *_NUMBERS,
+    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in _PATHS),
+}  # fmt: skip
 
 
 def resume_line(names: Sequence[str]) -> str:
     """The line that lets `torch.load` take just the types `names` (`argparse.Namespace`), to resume training.
 
-    Empty if one of them is a function, or a part of a model: calling those is what safe loading is there to prevent.
+    Empty unless each of them is known to hold data and do nothing: torch calls what is allowed.
     """
-    if not names or not all(_harmless(name) for name in names):
+    if not names or not set(names) <= _DATA:
         return ""
     kinds = [_allowed(name) for name in names]
     kinds += ["*(type(numpy.dtype(code)) for code in '?bBhHiIlLefd')"] if _NUMBERS & set(names) else []
-    modules = dict.fromkeys(["torch", *(name.rpartition(".")[0] for name in names)])
-    modules = dict.fromkeys("numpy" if name.startswith("numpy") else name for name in modules)
+    own = (name.rpartition(".")[0] for name in names)
+    modules = dict.fromkeys(["torch", *(_MOVED.get(module, module) for module in own)])
     return f"import {', '.join(modules)}; torch.serialization.add_safe_globals([{', '.join(kinds)}])"
 
 
@@ -121,14 +113,14 @@ def resume(names: Sequence[str]) -> str:
     return say("resume", line=line) if line else ""
 
 
-def _harmless(name: str) -> bool:
-    parts = name.split(".")
-    a_class = len(parts) > 1 and parts[-1][:1].isupper() and all(part.isidentifier() for part in parts)
-    return name in _DATA or (a_class and parts[0] not in _CODE and parts[:2] != ["torch", "nn"])
+_MOVED = {"numpy._core.multiarray": "numpy", "numpy.core.multiarray": "numpy", "pathlib._local": "pathlib"}
 
 
 def _allowed(name: str) -> str:
-    """As torch wants it: the type, and the name that the file has for it if NumPy 2 has moved it."""
+    """As torch wants it: the type, and the name that the file has for it if another version has moved it."""
+    module, _, kind = name.rpartition(".")
+    if module == "pathlib._local":  # where Python 3.13 had it
+        return f"(pathlib.{kind}, {name!r})"
     if name.startswith("numpy.core."):
         return f"(numpy._core.{name.removeprefix('numpy.core.')}, {name!r})"
     return name

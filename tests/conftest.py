@@ -24,7 +24,7 @@ os.environ.setdefault("DAV2_LESSONS", tempfile.mkdtemp(prefix="dav2_lessons_")) 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long to set up is set up by one of the processes that share the suite, and not by each."""
     for item in items:
-        for fixture in ("lab", "hurt", "installed", "archive"):
+        for fixture in ("lab", "hurt", "installed", "archive", "vits"):
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.xdist_group(fixture))
 

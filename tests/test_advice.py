@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import datetime
+import logging
 import os
 import pathlib
+import types
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,9 @@ KINDS: dict[str, Any] = {
     "a score": np.float64(0.9),
     "a count": np.int64(3),
     "a path": pathlib.Path("data"),
+    "days": [datetime.datetime(2024, 5, 6, 7, 8, 9), datetime.date(2024, 5, 6), datetime.timedelta(3)],
+    "bare paths": [pathlib.PurePosixPath("a"), pathlib.PureWindowsPath("a")],
+    "a simple namespace": types.SimpleNamespace(lr=1),
     "several": [argparse.Namespace(), np.float32(1), pathlib.Path("data")],
 }
 
@@ -43,10 +49,16 @@ def test_the_line_to_resume_with(kind: str, tmp_path: Path) -> None:
         torch.serialization.add_safe_globals(before)
 
 
+def test_a_path_of_python_3_13() -> None:
+    assert resume_line(["pathlib._local.PosixPath"]).endswith("[(pathlib.PosixPath, 'pathlib._local.PosixPath')])")
+
+
 @pytest.mark.parametrize(
     "names",
     [["posix.system"], ["builtins.eval"], ["__builtin__.getattr"], ["argparse.Namespace", "os.system"], [],
-     ["torch.nn.modules.linear.Linear"], ["subprocess.Popen"], ["a b.C"], ["x.C; import os"], ["C"]],
+     ["torch.nn.modules.linear.Linear"], ["subprocess.Popen"], ["a b.C"], ["x.C; import os"], ["C"],
+     ["logging.FileHandler"], ["torch._C.PyTorchFileWriter"], ["h5py.File"], ["argparse.Namespace", "train.Config"],
+     ["easydict.EasyDict"]],
 )  # fmt: skip
 def test_code_is_never_recommended(names: list[str]) -> None:
     assert resume_line(names) == ""
@@ -57,9 +69,21 @@ class Evil:
         return os.system, ("true",)
 
 
-def test_nor_in_a_report(tmp_path: Path) -> None:
-    torch.save({"model": {"a.weight": torch.ones(2)}, "more": Evil()}, tmp_path / "a.pth")
-    assert "add_safe_globals" not in str(diagnose(tmp_path / "a.pth"))
+class Emptying:
+    """A class of the standard library, and nothing but data by its name."""
+
+    def __reduce__(self) -> Any:
+        return logging.FileHandler, ("precious.txt", "w")
+
+
+@pytest.mark.parametrize("bad", [Evil, Emptying])
+def test_nor_in_a_report(bad: type, tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"model": {"a.weight": torch.ones(2)}, "more": bad()}, path)
+    assert "add_safe_globals" not in str(diagnose(path))
+    with pytest.raises(Exception, match="Weights only load failed") as refused:
+        torch.load(path, weights_only=True)
+    assert "add_safe_globals" not in str(explain(str(refused.value)))
 
 
 @pytest.mark.parametrize("device", ["cpu:0", "gpu", "CPU"])

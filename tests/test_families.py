@@ -57,24 +57,34 @@ def test_all_of_them_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", known())
+def test_every_known_model_is_called_by_its_name(name: str) -> None:
+    model, plain = models()[name], table(name)
+    wrapped = {f"module.{key}": info for key, info in plain.items()}
+    result = diagnose({"model": wrapped, "epoch": 3})
+    at, other = INSIDE.get(model["family"], (None, None))
+    for found in (recognise(plain), recognise(wrapped), result.known):
+        assert model["family"] in found.family and set(found.family) <= {model["family"], *model["same"]}
+        assert found.variant in (model["variant"], TWO_IN_ONE.get(model["variant"]))
+        assert model["family"] in OURS or not OURS & set(found.family), "one of ours"
+        assert (found.contains and found.contains.at) == at
+        assert found.contains is None or other in found.contains.family
+    judged_as_what_it_is(result, model["family"])
+
+
+@pytest.mark.parametrize("name", ["depth_anything_v2_vits", "foundation_stereo_vitl", "moge_v1_vitl", "dinov2_vits14"])
 @pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "wrapped"])
-def test_every_known_model_is_called_by_its_name(name: str, wrapped: bool, tmp_path: Path) -> None:
-    model, path = models()[name], tmp_path / "latest.pth"
+def test_a_file_is_called_as_its_table_is(name: str, wrapped: bool, tmp_path: Path) -> None:
+    """One of ours, one with ours inside, one with another inside, and one with nothing inside."""
+    path, whole = tmp_path / "latest.pth", recognise(table(name))
     state = tensors(table(name), "module." if wrapped else "")
     torch.save({"model": state, "epoch": 3} if wrapped else state, path)
     found = inspect_file(path)
     assert len(found.table) == len(table(name))
-    assert model["family"] in found.family and set(found.family) <= {model["family"], *model["same"]}
-    assert found.variant in (model["variant"], TWO_IN_ONE.get(model["variant"]))
-    assert model["family"] in OURS or not OURS & set(found.family), "one of ours"
-    at, other = INSIDE.get(model["family"], (None, None))
-    assert (found.contains and found.contains.at) == at
-    assert found.contains is None or other in found.contains.family
+    assert (found.family, found.variant, found.contains) == (whole.family, whole.variant, whole.contains)
     said = found.to_dict()
-    assert said["family"] == found.family and (said["contains"] is None) == (at is None)
+    assert said["family"] == found.family and (said["contains"] is None) == (found.contains is None)
     assert found.family[0] in str(found) and found.family[0] in found._repr_html_()
-    if wrapped:
-        judged_as_what_it_is(diagnose(found), model["family"])
+    assert diagnose(found).known == whole
 
 
 def judged_as_what_it_is(result: Diagnosis, family: str) -> None:

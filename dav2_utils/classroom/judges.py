@@ -32,13 +32,21 @@ def _plain(answer: Any) -> Any:
     return tuple(map(_plain, answer)) if isinstance(answer, list | tuple) else answer
 
 
+def _seen(answer: Any) -> str:
+    """An answer as the reply repeats it; of a whole state dict, the beginning."""
+    text = repr(answer)
+    return text if len(text) <= 120 else f"{text[:100]}[...]"
+
+
 def equals(right: Any, *wrong: Any, also: tuple[Any, ...] = ()) -> Judge:
     """A judge for one value; `also` other forms of it, `wrong` what people give, each with a text `wrong.N`."""
 
     def judge(answer: Any, tell: Tell) -> str | None:
         meant = _plain(answer)
+        if isinstance(right, str) and not isinstance(meant, str | int | float | tuple):  # the thing, and not its name
+            return say("exercises.all.seen", seen=_seen(meant), nudge=say("exercises.all.text"))
         nudge = next((f"wrong.{n}" for n, given in enumerate(wrong, 1) if given == meant), "otherwise")
-        return None if meant in (right, *also) else say("exercises.all.seen", seen=repr(meant), nudge=tell(nudge))
+        return None if meant in (right, *also) else say("exercises.all.seen", seen=_seen(meant), nudge=tell(nudge))
 
     return judge
 
@@ -50,9 +58,9 @@ def near(right: float, *wrong: float) -> Judge:
         try:
             number = float(answer)
         except (TypeError, ValueError):
-            return say("exercises.all.seen", seen=repr(answer), nudge=say("exercises.all.number"))
-        nudge = next((f"wrong.{n}" for n, given in enumerate(wrong, 1) if abs(number - given) < 1e-6), "otherwise")
-        return None if abs(number - right) < 0.005 else say("exercises.all.seen", seen=answer, nudge=tell(nudge))
+            return say("exercises.all.seen", seen=_seen(answer), nudge=say("exercises.all.number"))
+        nudge = next((f"wrong.{n}" for n, given in enumerate(wrong, 1) if abs(number - given) < 0.005), "otherwise")
+        return None if abs(number - right) < 0.005 else say("exercises.all.seen", seen=_seen(answer), nudge=tell(nudge))
 
     return judge
 
@@ -67,6 +75,9 @@ def maps(cases: dict[str, str]) -> Judge:
             result = function(name)
             if result is None or result is ...:
                 raise NotAttempted(say("exercises.all.nothing"))
+            if not isinstance(result, str):
+                nudge = say("exercises.all.name")
+                return say("exercises.all.became", name=repr(name), result=_seen(result), nudge=nudge)
             if result != right:
                 return say("exercises.all.became", name=repr(name), result=repr(result), nudge=tell(f"wrong.{n}"))
         return None
@@ -76,7 +87,7 @@ def maps(cases: dict[str, str]) -> Judge:
 
 def subtract(answer: Any, tell: Tell) -> str | None:
     """The judge of 02-subtract: two sets, in their order."""
-    asked = say("exercises.all.seen", seen=repr(answer), nudge=tell("otherwise"))
+    asked = say("exercises.all.seen", seen=_seen(answer), nudge=tell("otherwise"))
     if not isinstance(answer, tuple | list):  # a set has no order
         return asked
     try:
@@ -97,13 +108,13 @@ def guesses(right: dict[str, str]) -> Judge:
     def judge(answer: Any, tell: Tell) -> str | None:
         if not isinstance(answer, dict) or set(answer) != set(right):
             nudge = say("exercises.all.dictionary", names=", ".join(right))
-            return say("exercises.all.seen", seen=repr(answer), nudge=nudge)
+            return say("exercises.all.seen", seen=_seen(answer), nudge=nudge)
         if open_ := [name for name, word in answer.items() if word in (None, ...)]:
             raise NotAttempted(say("exercises.all.open", names=", ".join(open_)))
         wrong = [name for name, word in answer.items() if str(word).strip().lower() != right[name]]
         unknown = [str(word) for word in answer.values() if str(word).strip().lower() not in right.values()]
         if unknown:
-            return say("exercises.all.seen", seen=repr(unknown[0]), nudge=say("exercises.all.words", words=words))
+            return say("exercises.all.seen", seen=_seen(unknown[0]), nudge=say("exercises.all.words", words=words))
         if wrong:
             counts = {"right": len(right) - len(wrong), "all": len(right)}
             return say("exercises.all.again", name=wrong[0], nudge=tell(f"wrong.{wrong[0]}"), **counts)

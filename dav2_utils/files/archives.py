@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
 from typing import BinaryIO, NamedTuple
 
 from ..errors import ArchiveError
@@ -77,11 +76,6 @@ def read_directory(file: BinaryIO, size: int) -> dict[str, Record]:
             raise ArchiveError(f"the record {record.shown} reaches past the end of the data", cut=True)
         found[record.name] = record
     return found
-
-
-def without_checksums(records: Iterable[Record]) -> bool:
-    """Whether the archive was written without any."""
-    return not any(record.crc for record in records)
 
 
 def _find_directory(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
@@ -178,8 +172,13 @@ def read_into(file: BinaryIO, record: Record, target: memoryview, checked: bool 
     record's checksum.
     """
     require_readable(record)
-    file.seek(data_start(file, record))
-    there, sum_ = (_stored if record.method == 0 else _inflated)(file, record, target)
+    fill(file, record, data_start(file, record), target, checked)
+
+
+def fill(file: BinaryIO, record: Record, start: int, target: memoryview, checked: bool) -> None:
+    """The same for a record whose bytes begin at `start`."""
+    file.seek(start)
+    there, sum_ = _inflated(file, record, target) if record.method else _stored(file, target, checked)
     if there != record.size:
         raise ArchiveError(f"its record {record.shown} has {there:,} bytes, not {record.size:,}", cut=True)
     if checked and sum_ != record.crc:
@@ -187,14 +186,14 @@ def read_into(file: BinaryIO, record: Record, target: memoryview, checked: bool 
                            f"{sum_:08x}, and should be {record.crc:08x}")  # fmt: skip
 
 
-def _stored(file: BinaryIO, record: Record, target: memoryview) -> tuple[int, int]:
-    """How many bytes were there, and their checksum."""
+def _stored(file: BinaryIO, target: memoryview, checked: bool) -> tuple[int, int]:
+    """How many bytes were there, and their checksum if it is needed."""
     at = sum_ = 0
     while at < len(target):
         count = file.readinto(target[at : at + CHUNK])  # type: ignore[attr-defined]
         if not count:
             break
-        sum_ = zlib.crc32(target[at : at + count], sum_)
+        sum_ = zlib.crc32(target[at : at + count], sum_) if checked else 0
         at += count
     return at, sum_
 

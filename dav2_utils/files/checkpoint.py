@@ -65,6 +65,10 @@ class Checkpoint:
         """Names, shapes and dtypes of the only set. Raises `AmbiguousSets` for several and `NoWeights` for none."""
         return select(self, None).table
 
+    def at(self, path: tuple[str, ...]) -> WeightSet | None:
+        """The set of weights that lies under `path`."""
+        return next((weights for weights in self.sets if weights.path == path), None)
+
     @property
     def wrappers(self) -> list[str]:
         """The wrapper components in the names, from the outside in."""
@@ -113,9 +117,6 @@ class Checkpoint:
     def dtypes(self) -> dict[str, int]:
         return dict(Counter(info.dtype for weights in self.sets for info in weights.table.values()))
 
-    def shown_entries(self, most: int) -> list[tuple[str, Any]]:
-        return list(self.other_entries.items())[:most]
-
     def to_dict(self, keys: bool = False) -> dict[str, Any]:
         """Everything as JSON; with `keys` every tensor too, each with its set if there are several."""
         found: dict[str, Any] = {
@@ -160,7 +161,7 @@ class Checkpoint:
             rows.append(("encoder", self.encoder))
         if said := str(self.recognised):
             rows.append(("family", said))
-        entries = [f"{name}: {_said(value)}" for name, value in self.shown_entries(12)]
+        entries = [f"{name}: {_said(value)}" for name, value in islice(self.other_entries.items(), 12)]
         if entries:
             rows.append(("beside", ", ".join(entries) + ", ..." * (len(self.other_entries) > 12)))
         if self.facts:
@@ -217,7 +218,7 @@ def select(checkpoint: Checkpoint, name: str | None = None) -> WeightSet:
 
 def _holds(checkpoint: Checkpoint) -> str:
     """What a file without weights holds, in words."""
-    shown = [f"{printable(name, 40)} ({_said(value)})" for name, value in checkpoint.shown_entries(6)]
+    shown = [f"{printable(name, 40)} ({_said(value)})" for name, value in islice(checkpoint.other_entries.items(), 6)]
     entries = ", ".join(shown) + ", ..." * (len(checkpoint.other_entries) > 6)
     other = f"an object of {printable(checkpoint.globals[0], 80)}" if checkpoint.globals else "no named tensors"
     return entries or other

@@ -10,7 +10,7 @@ import re
 from typing import BinaryIO
 
 from ..errors import ArchiveError
-from .archives import Record, read_directory, read_record, without_checksums
+from .archives import Record, read_directory, read_record
 
 NEWEST_VERSION = 10  # that torch 2.13 reads, as all since 1.10; torch.save itself writes version 3
 _SMALL = 1_000  # bytes; these records have a handful
@@ -25,7 +25,7 @@ class TorchZip:
         records = read_directory(file, size)
         self.names = list(records)
         self.folder = self.names[0].partition("/")[0] if self.names and "/" in self.names[0] else ""
-        self.checked = not without_checksums(records.values())
+        self.checked = any(record.crc for record in records.values())  # or it was written without checksums
         self.records = {name.lower(): record for name, record in records.items()}
 
     def find(self, name: str) -> Record | None:

@@ -17,7 +17,7 @@ from ..errors import AmbiguousSets, TooMuch
 from ..keys import Table, TensorInfo, totals
 from ..texts import printable
 from ..wrappers import bare
-from .placeholders import Elsewhere, Extra, Global, Made, Ordered, Tensor, extra
+from .placeholders import Elsewhere, Global, Made, Ordered, Tensor, extra
 
 DEEPEST = 6  # dictionaries within each other
 MOST_ENTRIES = 1_000_000  # looked at; a ViT-L training file with AdamW state has 2,000
@@ -64,11 +64,6 @@ class WeightSet:
         for one in self.joined or (self,):
             found.setdefault(one.path, []).extend(one.table)
         return list(found.items())
-
-    @property
-    def extra(self) -> bool:
-        """Whether some of its entries aren't tensors."""
-        return any(isinstance(info, Extra) for info in self.table.values())
 
     @property
     def elsewhere(self) -> str:
@@ -244,15 +239,16 @@ def _with_extra(entries: Mapping[Any, Any], here: Table) -> Table:
 def _metadata(entries: Mapping[Any, Any]) -> Any:
     """The `_metadata` of a state dict, as far as it is what torch writes: numbers by name, for each module."""
     found = entries.state.get("_metadata") if isinstance(entries, Ordered) else None
-    found = found if isinstance(found, dict) else {}
-    return {
-        module: {name: value for name, value in of.items() if type(name) is str and type(value) in _PLAIN}
+    return None if not isinstance(found, dict) else {
+        module: {name: value for name, value in of.items() if type(name) is str and _plain(value)}
         for module, of in found.items()
         if type(module) is str and isinstance(of, dict)
-    }
+    }  # fmt: skip
 
 
-_PLAIN = (int, float, bool, str, type(None))
+def _plain(value: Any) -> bool:
+    parts = value if type(value) is tuple else (value,)
+    return all(part is None or type(part) in (int, float, bool, str) for part in parts)
 
 
 def _checked(name: str) -> str:

@@ -11,22 +11,22 @@ import contextlib
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ..diagnosis.report import Diagnosis
 from ..errors import ArchiveError, WriteError
-from ..files.checkpoint import Checkpoint, inspect_file
+from ..files.checkpoint import Checkpoint
+from ..files.formats import read_content
+from ..files.weightsets import tensor_info
 from ..writing.plan import Plan, Span, carry_out, check_source, compare, fingerprint
-from ..writing.renaming import plan_renaming
+from ..writing.renaming import dictionary_at, plan_renaming
 from ..writing.safetensors import plan_safetensors
-from ..writing.source import Followed, Located, follow, locate, locate_safetensors
+from ..writing.source import Located, locate
 from ..writing.torch_zip import plan_torch_zip
 from .stripping import renamed
-
-_NOT_WHAT_WAS_READ = "What was written is not what was read"
+from .writing import in_parallel
 
 
 class Copied(NamedTuple):
@@ -52,13 +52,12 @@ def plan_copy(
 def _plan(
     opened: Checkpoint, diagnosis: Diagnosis, source: BinaryIO, format: str, keep: bool, facts: Mapping[str, Any]
 ) -> Copied | None:
-    followed = follow(source, opened.bytes) if opened.format == "torch-zip" else None
-    found = None if keep and followed is None else _located(opened, diagnosis, source, followed)
-    if found is None or not diagnosis.rename or any(name not in found for name in diagnosis.rename):
+    found = None if keep and opened.format != "torch-zip" else _located(opened, diagnosis, source)
+    if found is None:
         return None
     state = renamed(found, diagnosis.rename)
-    if keep and followed:
-        plan = plan_renaming(followed, diagnosis.path, diagnosis.rename)
+    if keep:
+        plan = plan_renaming(opened, source, diagnosis.path, diagnosis.rename)
     elif format == "safetensors":
         plan = plan_safetensors(state, facts)
     else:
@@ -66,25 +65,23 @@ def _plan(
     return Copied(plan, state, diagnosis.path if keep else ()) if plan else None
 
 
-def _located(
-    opened: Checkpoint, diagnosis: Diagnosis, source: BinaryIO, followed: Followed | None
-) -> OrderedDict[str, Located] | None:
+def _located(opened: Checkpoint, diagnosis: Diagnosis, source: BinaryIO) -> OrderedDict[str, Located] | None:
     """Where each tensor lies, whatever set of `diagnosis.parts` it is in; None if it takes torch."""
-    if opened.format == "safetensors":
-        return locate_safetensors(opened, source)
-    places = [locate(followed, path) if followed else None for path, _ in diagnosis.parts]
-    if len(places) == 1 or None in places:
-        return places[0] if len(places) == 1 else None
-    return OrderedDict((name, one[name]) for one, (_, names) in zip(places, diagnosis.parts, strict=True) if one
-                       for name in names if name in one)  # fmt: skip
+    sets = [(weights, names) for path, names in diagnosis.parts if (weights := opened.at(path))]
+    table = {name: weights.table[name] for weights, names in sets for name in names}
+    places = locate(opened, table, source)
+    found = OrderedDict((name, one) for name, one in places if one and one.copyable)
+    if len(found) < len(table) or not diagnosis.rename or not diagnosis.rename.keys() <= table.keys():
+        return None
+    if len(sets) == 1:
+        found._metadata = sets[0][0].metadata  # type: ignore[attr-defined]
+    return found
 
 
 def fingerprint_of(opened: Checkpoint, diagnosis: Diagnosis) -> str | None:
     """The fingerprint that a repair would have, from the source alone; None if it takes torch."""
     with opened.file.open("rb", buffering=0) as source, contextlib.suppress(ArchiveError):
-        followed = follow(source, opened.bytes) if opened.format == "torch-zip" else None
-        found = _located(opened, diagnosis, source, followed)
-        if found and diagnosis.rename and all(name in found for name in diagnosis.rename):
+        if found := _located(opened, diagnosis, source):
             return _fingerprint({new: found[old] for old, new in diagnosis.rename.items()}, source)
     return None
 
@@ -95,13 +92,11 @@ def write_copy(copied: Copied, source: BinaryIO, target: Path) -> str:
     Raises `WriteError` if the result differs from the source, or the source from its own checksums, and
     `SourceChanged` where the source ends too early.
     """
-    with target.open("r+b", buffering=0) as file, ThreadPoolExecutor(2) as pool:
-        copy = pool.submit(_copy, copied.plan, source, file)
-        looked = pool.submit(_look, copied, source)
-        digest, same = looked.result(), copy.result()
+    with target.open("r+b", buffering=0) as file:
+        digest, same = in_parallel(lambda: _look(copied, source), lambda: _copy(copied.plan, source, file))
     if not same or not _lies_there(copied, target):
-        raise WriteError(_NOT_WHAT_WAS_READ, do="Check the disk; the new file was deleted")
-    return digest
+        raise WriteError("What was written is not what was read", do="Check the disk; the new file was deleted")
+    return str(digest)
 
 
 def _copy(plan: Plan, source: BinaryIO, file: BinaryIO) -> bool:
@@ -121,13 +116,13 @@ def _fingerprint(state: Mapping[str, Located], source: BinaryIO) -> str:
 
 def _lies_there(copied: Copied, target: Path) -> bool:
     """Whether our own reader finds each tensor in `target` at the place to which its bytes were copied."""
-    again = inspect_file(target)
+    content = read_content(target)
+    again = Checkpoint(target, content.format, copied.plan.size, [], mark=content.mark)
+    entries = dictionary_at(content.value, copied.path) or {}
+    table = {name: info for name, value in entries.items() if (info := tensor_info(value))}
     with target.open("rb", buffering=0) as file:
-        if again.format == "safetensors":
-            found = locate_safetensors(again, file)
-        else:
-            found = locate(follow(file, again.bytes), copied.path)
-    if found is None or (list(found) != list(copied.state) and again.format != "safetensors"):
+        found = dict(locate(again, table, file))
+    if list(found) != list(copied.state) and again.format != "safetensors":
         return False
     came_from: dict[int, int] = {}  # place in the target -> place in the source, where a range begins
     place = 0

@@ -182,7 +182,8 @@ def _written_already(opened: Checkpoint, diagnosis: Diagnosis, wish: _Wish) -> s
     try:
         there = inspect_file(wish.target)
         path = diagnosis.path if wish.keep_training_state else ()
-        table = next((weights.table for weights in there.sets if weights.path == path), {})
+        weights = there.at(path)
+        table = weights.table if weights else {}
         wanted = {new: diagnosis.names[new] for new in diagnosis.rename.values()}
         kind = "safetensors" if there.format == "safetensors" else "pth"
         if kind != wish.format or table != wanted or len(there.sets) != len(opened.sets if path else there.sets[:1]):

@@ -80,7 +80,7 @@ def read_set(opened: Checkpoint, path: tuple[str, ...], mmap: bool = False) -> M
     In memory of their own; or with `mmap` in the file, so that they cost none and change, or end the process, when
     somebody writes to it. Raises as `read_tensors` does, and when the tensors are not those that `inspect_file` saw.
     """
-    weights = next((weights for weights in opened.sets if weights.path == path), None)
+    weights = opened.at(path)
     refused = bool(opened.globals) or opened.beyond
     able = weights is not None and can_be_taken(opened, weights, refused)
     if weights is not None and able and (found := take(opened, weights, mmap)) is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..diagnosis.diagnose import table_of
-from ..errors import CheckpointError, PrefixError
+from ..errors import CheckpointError
 from ..wrappers import WRAPPER_CLASSES, exchange, rename_map
 from ..writing.renaming import module_paths, moved_path
 
@@ -122,50 +122,3 @@ def _without(name: str, sites: Iterable[str]) -> str:
 
 def _join(path: str, part: str) -> str:
     return f"{path}.{part}" if path else part
-
-
-class Stripped(NamedTuple):
-    """What three ways of taking prefixes off make of the same names: the new names, or why not."""
-
-    names: list[str]
-    ours: list[str] | str
-    torchs: list[str]  # torch.nn.modules.utils.consume_prefix_in_state_dict_if_present(state_dict, "module.")
-    one_liner: list[str]  # {name.replace("module.", ""): tensor for ...}; fewer names: tensors were lost
-
-
-#: Names as people have them, and what the model has where that matters (None: no target is given).
-PUZZLES: tuple[tuple[list[str], list[str] | None], ...] = (
-    (["module.head.weight", "module.head.bias"], None),
-    (["module._orig_mod.x"], None),
-    (["_orig_mod.module.x"], None),
-    (["module.module.x"], None),
-    (["model._orig_mod.x"], ["x"]),
-    (["encoder.module.0.weight"], ["encoder.0.weight"]),
-    (["module.se_module.fc1.weight"], None),
-    (["module.reg_module.0.weight", "module.submodule.x"], None),
-    (["module.lstm2.module.weight_hh_l0", "module.lstm2.bias"], ["lstm2.module.weight_hh_l0", "lstm2.bias"]),
-    (["n_averaged", "module.x"], ["x"]),
-    (["module.a.weight", "b.weight"], ["a.weight", "b.weight"]),
-    (["w", "module.w"], None),
-    (["module.x", "module.module.x"], ["x", "module.x"]),
-    (["x.weight"], ["module.x.weight"]),
-)
-
-
-def three_ways() -> list[Stripped]:
-    """`strip_wrappers`, torch's own function and the one-liner that is copied everywhere, on the same names."""
-    import torch
-    from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
-
-    rows = []
-    for names, target in PUZZLES:
-        state = {name: torch.tensor(place) for place, name in enumerate(names)}
-        try:
-            ours: list[str] | str = list(strip_wrappers(state, target))
-        except PrefixError as error:
-            ours = str(error)
-        one_liner = list({name.replace("module.", ""): tensor for name, tensor in state.items()})
-        torchs = dict(state)
-        consume_prefix_in_state_dict_if_present(torchs, "module.")
-        rows.append(Stripped(names, ours, list(torchs), one_liner))
-    return rows

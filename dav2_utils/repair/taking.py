@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..errors import ArchiveError, CheckpointError
-from ..files.archives import CHUNK, Record, data_start, read_into
+from ..errors import ArchiveError, CheckpointError, SourceChanged
+from ..files.archives import fill
 from ..files.checkpoint import Checkpoint
-from ..files.formats import LARGEST_PICKLE
 from ..files.placeholders import Placed
-from ..files.torchzip import TorchZip
 from ..files.weightsets import WeightSet
+from ..writing.source import Stored, locate
 
 if TYPE_CHECKING:
     import torch
@@ -36,9 +34,9 @@ def can_be_taken(opened: Checkpoint, weights: WeightSet, refused: bool) -> bool:
     Where another tensor in it is special, torch is asked first; unless it refuses the file anyway.
     """
     if opened.format == "safetensors":
-        return not weights.extra
+        return True
     plain = all(isinstance(info, Placed) and info.described.plain for info in weights.table.values())
-    return opened.format == "torch-zip" and plain and (opened.plain or refused) and not weights.extra and _little()
+    return opened.format == "torch-zip" and plain and (opened.plain or refused) and _little()
 
 
 def _little() -> bool:
@@ -55,24 +53,20 @@ def unchanged(opened: Checkpoint) -> Iterator[BinaryIO]:
         before = _stamp(file)
         try:
             if before[0] != opened.bytes:
-                raise _changed(opened)
+                raise SourceChanged(opened.file)
             yield file
-        except (ArchiveError, EOFError) as error:
+        except ArchiveError as error:
             if _stamp(file) != before:
-                raise _changed(opened) from error
+                raise SourceChanged(opened.file) from error
             do = _ROTTEN if "checksum" in str(error) else _AGAIN
             raise CheckpointError(f"{opened.file} cannot be read: {error}", do=do) from error
         if _stamp(file) != before:
-            raise _changed(opened)
+            raise SourceChanged(opened.file)
 
 
 def _stamp(file: BinaryIO) -> tuple[int, int]:
     found = os.fstat(file.fileno())
     return found.st_size, found.st_mtime_ns
-
-
-def _changed(opened: Checkpoint) -> CheckpointError:
-    return CheckpointError(f"{opened.file} changed while it was read", do="Wait until nothing writes to it, and retry")
 
 
 def take(opened: Checkpoint, weights: WeightSet, mmap: bool = False) -> OrderedDict[str, torch.Tensor] | None:
@@ -81,43 +75,32 @@ def take(opened: Checkpoint, weights: WeightSet, mmap: bool = False) -> OrderedD
     None if the file must be read by torch after all. Raises `CheckpointError` for a file that changed, and for bytes
     that are not those that were written.
     """
+    import torch
+
+    storages = dict[Stored, torch.UntypedStorage]()
+    found = OrderedDict[str, torch.Tensor]()
     with unchanged(opened) as file:
-        found = (_from_safetensors if opened.format == "safetensors" else _from_zip)(opened, weights, file, mmap)
-    if found is not None and weights.metadata is not None:
+        for name, one in locate(opened, weights.table, file):
+            kind = getattr(torch, weights.table[name].dtype, None)
+            if one is None or kind is None:
+                if opened.format == "torch-zip":
+                    return None
+                raise CheckpointError(f"{name!r} is stored as {weights.table[name].dtype}, for which torch has no "
+                                      "tensors", do="Convert it with the program that wrote it")  # fmt: skip
+            if one.storage not in storages:
+                storages[one.storage] = _storage(opened, one.storage, file, mmap)
+            empty = torch.empty(0, dtype=kind)
+            found[name] = empty.set_(storages[one.storage], one.offset, one.info.shape, one.stride)
+    if weights.metadata is not None:
         found._metadata = OrderedDict(weights.metadata)  # type: ignore[attr-defined]
     return found
 
 
-def _from_zip(
-    opened: Checkpoint, weights: WeightSet, file: BinaryIO, mmap: bool
-) -> OrderedDict[str, torch.Tensor] | None:
-    import torch
-
-    archive = TorchZip(file, opened.bytes)
-    if zlib.crc32(archive.read("data.pkl", LARGEST_PICKLE) or b"") != opened.mark:
-        raise _changed(opened)
-    if archive.byteorder == b"big":
-        return None
-    storages = dict[str, torch.UntypedStorage]()
-    found = OrderedDict[str, torch.Tensor]()
-    for name, info in weights.table.items():
-        assert isinstance(info, Placed)
-        described = info.described
-        key = described.storage.key if described.storage else ""
-        if key not in storages:
-            record = archive.find(f"data/{key}")
-            if record is None or record.size != (described.storage and described.storage.bytes):
-                raise _changed(opened)
-            storages[key] = _record(file, opened, record, archive.checked, mmap)
-        empty = torch.empty(0, dtype=getattr(torch, info.dtype))
-        found[name] = empty.set_(storages[key], described.offset, info.shape, described.stride)
-    return found
-
-
-def _record(file: BinaryIO, opened: Checkpoint, record: Record, checked: bool, mmap: bool) -> torch.UntypedStorage:
-    if mmap and record.method == 0:
-        return _mapped(opened, data_start(file, record), record.size)
-    return _filled(record.size, lambda target: read_into(file, record, target, checked))
+def _storage(opened: Checkpoint, stored: Stored, file: BinaryIO, mmap: bool) -> torch.UntypedStorage:
+    record = stored.record
+    if mmap and record.size and record.method == 0:
+        return _mapped(opened, stored.start, record.size)
+    return _filled(record.size, lambda target: fill(file, record, stored.start, target, stored.checked))
 
 
 def _filled(size: int, fill: Callable[[memoryview], None]) -> torch.UntypedStorage:
@@ -135,38 +118,3 @@ def _mapped(opened: Checkpoint, start: int, size: int) -> torch.UntypedStorage:
     whole: Any = torch.UntypedStorage.from_file(str(opened.file), False, opened.bytes)
     part: torch.UntypedStorage = whole[start : start + size]
     return part
-
-
-def _from_safetensors(
-    opened: Checkpoint, weights: WeightSet, file: BinaryIO, mmap: bool
-) -> OrderedDict[str, torch.Tensor]:
-    """The format's tensors lie one after the other behind the header, in the order of the table."""
-    import torch
-
-    length = int.from_bytes(file.read(8), "little")
-    if length > opened.bytes or zlib.crc32(file.read(length)) != opened.mark:
-        raise _changed(opened)
-    at = 8 + length
-    found = OrderedDict[str, torch.Tensor]()
-    for name, info in weights.table.items():
-        kind = getattr(torch, info.dtype, None)
-        if kind is None or (info.elements and not info.bytes):
-            raise CheckpointError(f"{name!r} is stored as {info.dtype}, for which torch has no tensors",
-                                  do="Convert it with the program that wrote it")  # fmt: skip
-        storage = _mapped(opened, at, info.bytes) if mmap and info.bytes else _filled(info.bytes, _reader(file, at))
-        found[name] = torch.empty(0, dtype=kind).set_(storage, 0, info.shape, info.strides)
-        at += info.bytes
-    return found
-
-
-def _reader(file: BinaryIO, start: int) -> Callable[[memoryview], None]:
-    def fill(target: memoryview) -> None:
-        file.seek(start)
-        at = 0
-        while at < len(target):
-            count = file.readinto(target[at : at + CHUNK])  # type: ignore[attr-defined]
-            if not count:
-                raise EOFError("bytes are missing at its end")
-            at += count
-
-    return fill

@@ -10,28 +10,32 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..files.archives import data_start
+from ..files.checkpoint import Checkpoint
 from ..files.placeholders import Ordered
+from ..files.weightsets import mapping as mapping_of
 from .plan import Plan, Span, crc32
-from .source import Followed, dictionary_at
+from .source import open_archive
 from .torch_zip import Entry, lay_out
-from .tracing import FRAME, Instruction, Trace
+from .tracing import FRAME, Instruction, Trace, trace
 
 _TEXTS = frozenset(b"XV\x8c\x8dTUS")  # the instructions that push a text: BINUNICODE and its kin
 _GETS, _PUTS, _DUP = frozenset(b"ghj"), frozenset(b"pqr\x94"), ord("2")
 
 
-def plan_renaming(followed: Followed, path: tuple[str, ...], mapping: Mapping[str, str]) -> Plan | None:
+def plan_renaming(
+    opened: Checkpoint, source: BinaryIO, path: tuple[str, ...], mapping: Mapping[str, str]
+) -> Plan | None:
     """The archive with `mapping` (old name -> new name) applied to the dictionary under `path`; None if it cannot be.
 
     Every record but the pickle is copied; what the writer said of its checksum is checked.
     """
-    archive = followed.archive
+    archive, data = open_archive(opened, source)
     records = [archive.records[name.lower()] for name in archive.names]
-    chosen = dictionary_at(followed.trace.value, path)
-    pickle = renamed_pickle(followed.pickle, followed.trace, chosen, mapping)
+    followed = trace(data)
+    pickle = renamed_pickle(data, followed, dictionary_at(followed.value, path), mapping)
     if pickle is None or any(record.method or record.flags & 1 for record in records):
         return None
     entries, checks = [], []
@@ -40,12 +44,22 @@ def plan_renaming(followed: Followed, path: tuple[str, ...], mapping: Mapping[st
         if name.lower() == "data.pkl":
             entries.append(Entry("archive/data.pkl", pickle, zlib.crc32(pickle)))
             continue
-        span = Span(data_start(archive.file, record), record.size)
-        entries.append(Entry(f"archive/{name}", span, record.crc or crc32(archive.file, span)))
+        span = Span(data_start(source, record), record.size)
+        entries.append(Entry(f"archive/{name}", span, record.crc or crc32(source, span)))
         checks += [(record.name, span, record.crc)] if record.crc else []
     plan = lay_out(entries)
     plan.checks = checks
     return plan
+
+
+def dictionary_at(value: Any, path: tuple[str, ...]) -> Any:
+    """What lies under `path` in nested dictionaries, lists and tuples; None if nothing does."""
+    for part in path:
+        entries = mapping_of(value) or {}
+        if isinstance(value, (list, tuple)):
+            entries = {str(place): one for place, one in enumerate(value)}
+        value = entries.get(part)
+    return value
 
 
 def renamed_pickle(data: bytes, followed: Trace, chosen: Any, mapping: Mapping[str, str]) -> bytes | None:

@@ -1,34 +1,37 @@
-"""Where in its file each tensor of a set lies: the bytes of its storage, and the view of them that the tensor is.
+"""Where in its file each tensor of a table lies: the bytes of its storage, and the view of them that the tensor is.
 
-Only what can be copied as it is gets located: records that are not packed, in the byte order of nearly all machines,
-under plain strided tensors. For everything else there is torch. Standard library only.
+Plain strided tensors are located, in the byte order of nearly all machines. For everything else there is torch.
+Standard library only.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections import OrderedDict
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from ..files.archives import data_start
+from ..errors import SourceChanged
+from ..files.archives import Record, data_start
 from ..files.checkpoint import Checkpoint
 from ..files.formats import LARGEST_PICKLE
-from ..files.placeholders import Ordered, Placed, Tensor, extra
+from ..files.placeholders import Placed
 from ..files.torchzip import TorchZip
-from ..files.weightsets import find_sets, mapping
-from ..keys import BYTES_PER_ELEMENT, TensorInfo
+from ..keys import BYTES_PER_ELEMENT, Table, TensorInfo
 from .plan import CHUNK, Span, read_spans
-from .tracing import Trace, trace
 
 
 class Stored(NamedTuple):
-    """The bytes of one storage in the source, and their CRC-32 if the source has one."""
+    """The bytes of one storage in the source: where they begin, and what its directory says of them."""
 
-    record: str
-    span: Span
-    crc: int | None
+    record: Record
+    start: int
+    checked: bool  # whether the source has checksums
+
+    @property
+    def span(self) -> Span:
+        return Span(self.start, self.record.packed)
 
 
 class Located(NamedTuple):
@@ -45,6 +48,12 @@ class Located(NamedTuple):
         each, shape = BYTES_PER_ELEMENT[self.info.dtype], self.info.shape
         reach = 1 + sum((n - 1) * step for n, step in zip(shape, self.stride, strict=True)) if 0 not in shape else 0
         return Span(self.storage.span.start + self.offset * each, reach * each)
+
+    @property
+    def copyable(self) -> bool:
+        """Whether it can be copied as it lies, and read here: not packed, in whole elements that `memoryview` knows."""
+        each, record = BYTES_PER_ELEMENT[self.info.dtype], self.storage.record
+        return record.method == 0 and record.size % each == 0 and (self.in_order or each < 16)
 
     @property
     def in_order(self) -> bool:
@@ -83,86 +92,53 @@ def _rows(data: memoryview, place: int, shape: tuple[int, ...], stride: tuple[in
 def checks(tensors: Iterable[Located]) -> list[tuple[str, Span, int]]:
     """The records that the tensors lie in, as `Plan.checks` has them."""
     storages = dict.fromkeys(one.storage for one in tensors)
-    return [(one.record, one.span, one.crc) for one in storages if one.crc is not None]
+    return [(one.record.name, one.span, one.record.crc) for one in storages if one.checked]
 
 
-class Followed(NamedTuple):
-    """A torch archive whose pickle was followed step by step."""
-
-    archive: TorchZip
-    pickle: bytes
-    trace: Trace
-
-
-def follow(file: BinaryIO, size: int) -> Followed:
-    """The archive in `file`, which `read_content` has read before. Raises `ArchiveError`."""
-    archive = TorchZip(file, size)
-    pickle = archive.read("data.pkl", LARGEST_PICKLE) or b"."
-    return Followed(archive, pickle, trace(pickle))
+def open_archive(opened: Checkpoint, file: BinaryIO) -> tuple[TorchZip, bytes]:
+    """The torch archive in `file` and its pickle. Raises `SourceChanged` unless they are those that were inspected."""
+    archive = TorchZip(file, opened.bytes)
+    pickle = archive.read("data.pkl", LARGEST_PICKLE) or b""
+    if zlib.crc32(pickle) != opened.mark:
+        raise SourceChanged(opened.file)
+    return archive, pickle
 
 
-def locate(followed: Followed, path: tuple[str, ...]) -> OrderedDict[str, Located] | None:
-    """The tensors of the set under `path` in a torch archive, with its `_metadata`; None if one is not plain."""
-    archive = followed.archive
-    if sys.byteorder != "little" or archive.byteorder not in (b"", b"little"):
-        return None
-    chosen = dictionary_at(followed.trace.value, path)
-    found: OrderedDict[str, Located] = OrderedDict()
-    for name, tensor in _described(followed.trace.value, chosen, path).items():
-        stored = _stored(archive, tensor) if isinstance(tensor, Tensor) and tensor.plain else None
-        if stored is None:
-            return None
-        found[name] = Located(TensorInfo(*tensor.info), stored, tensor.offset, tensor.stride)
-        if tensor.info.dtype == "complex128" and not found[name].in_order:  # no memoryview has such elements
-            return None
-    found._metadata = chosen.state.get("_metadata") if isinstance(chosen, Ordered) else None  # type: ignore[attr-defined]
-    return found or None
+def locate(opened: Checkpoint, table: Table, file: BinaryIO) -> Iterator[tuple[str, Located | None]]:
+    """Each tensor of `table`, which is in `opened`: where in `file` it lies, None if only torch can say.
 
-
-def _described(value: Any, chosen: Any, path: tuple[str, ...]) -> dict[str, Any]:
-    """The tensors under `path` as the pickle describes them: in the dictionary `chosen`, or in a pickled module.
-
-    With them whatever else belongs to a state dict (`_extra_state`), which is not to be copied as it lies.
+    Raises `SourceChanged` where `file` is not what was inspected, and `ArchiveError`.
     """
-    if isinstance(chosen, dict):
-        entries = {name: one for name, one in chosen.items() if isinstance(name, str)}
-        return {name: one for name, one in entries.items() if isinstance(one, Tensor) or extra(name)}
-    sets, _ = find_sets(value)
-    table = next((weights.table for weights in sets if weights.path == path), {})
-    return {name: info.described if isinstance(info, Placed) else None for name, info in table.items()}
+    if opened.format == "safetensors":
+        return _in_safetensors(opened, table, file)
+    return _in_zip(opened, table, file) if opened.format == "torch-zip" else iter([(name, None) for name in table])
 
 
-def _stored(archive: TorchZip, tensor: Tensor) -> Stored | None:
-    dtype, storage = tensor.info.dtype, tensor.storage
-    each = 0 if dtype.startswith("q") else BYTES_PER_ELEMENT.get(dtype, 0)
-    record = archive.find(f"data/{storage.key}") if storage else None
-    if not each or storage is None or record is None or record.method or record.flags & 1:
-        return None
-    if storage.dtype not in ("", dtype) or record.size % each:
-        return None
-    span = Span(data_start(archive.file, record), record.size)
-    return Stored(record.name, span, record.crc or None)  # torch can be told to write no checksums: zeros
+def _in_zip(opened: Checkpoint, table: Table, file: BinaryIO) -> Iterator[tuple[str, Located | None]]:
+    archive, _ = open_archive(opened, file)
+    little = sys.byteorder == "little" and archive.byteorder in (b"", b"little")
+    storages: dict[str, Stored] = {}
+    for name, info in table.items():
+        tensor = info.described if little and isinstance(info, Placed) else None
+        if tensor is None or not tensor.plain or tensor.storage is None:
+            yield name, None
+            continue
+        key = tensor.storage.key
+        if key not in storages:
+            record = archive.find(f"data/{key}")
+            if record is None or record.size != tensor.storage.bytes:
+                raise SourceChanged(opened.file)
+            storages[key] = Stored(record, data_start(file, record), archive.checked)
+        yield name, Located(info, storages[key], tensor.offset, tensor.stride)
 
 
-def dictionary_at(value: Any, path: tuple[str, ...]) -> Any:
-    """What lies under `path` in nested dictionaries, lists and tuples; None if nothing does."""
-    for part in path:
-        entries = mapping(value) or {}
-        if isinstance(value, (list, tuple)):
-            entries = {str(place): one for place, one in enumerate(value)}
-        value = entries.get(part)
-    return value
-
-
-def locate_safetensors(opened: Checkpoint, file: BinaryIO) -> OrderedDict[str, Located] | None:
-    """The tensors of a safetensors file, whose header `read_content` has read before."""
+def _in_safetensors(opened: Checkpoint, table: Table, file: BinaryIO) -> Iterator[tuple[str, Located | None]]:
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
-    header = json.loads(file.read(length))
-    found: OrderedDict[str, Located] = OrderedDict()
-    for name, info in opened.sets[0].table.items():
-        if info.dtype not in BYTES_PER_ELEMENT:
-            return None
+    if length > opened.bytes or zlib.crc32(text := file.read(length)) != opened.mark:
+        raise SourceChanged(opened.file)
+    header = json.loads(text)
+    for name, info in table.items():
         begin, end = header[name]["data_offsets"]
-        found[name] = Located(info, Stored(name, Span(8 + length + begin, end - begin), None), 0, info.strides)
-    return found
+        stored = Stored(Record(name, begin, end - begin, end - begin, 0, 0, 0), 8 + length + begin, checked=False)
+        yield name, Located(info, stored, 0, info.strides) if info.dtype in BYTES_PER_ELEMENT else None

@@ -92,7 +92,7 @@ def _data(
     """The records of the numbers. A checksum is carried over from the source, and made if the source has none."""
     for key, to_be in enumerate(storages):
         stored, span = places[to_be]
-        crc = stored.crc if stored.crc is not None and span == stored.span else crc32(source, span)
+        crc = stored.record.crc if stored.checked and span == stored.span else crc32(source, span)
         yield Entry(f"archive/data/{key}", span, crc)
 
 

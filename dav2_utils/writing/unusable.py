@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from ..errors import ArchiveError
-from ..files.archives import data_start
+from ..errors import ArchiveError, CheckpointError
 from ..files.checkpoint import Checkpoint
-from ..files.placeholders import Extra, Placed
-from ..files.torchzip import TorchZip
+from ..files.placeholders import Extra
 from ..files.weightsets import WeightSet
 from ..keys import BYTES_PER_ELEMENT, Table
 from ..texts import say
+from .source import Located, locate
 
 _FLOATS = {"float64": "d", "float32": "f", "float16": "e", "bfloat16": "f"}
 _DOTS = "torch.save({name.replace('/', '.'): tensor for name, tensor in weights.items()}, 'weights.pth')"
@@ -62,49 +60,22 @@ def _empty(table: Table) -> list[str]:
 
 def nan_tensors(opened: Checkpoint, weights: WeightSet) -> list[str]:
     """The tensors with nothing but NaN in them, as far as a few numbers of each tell, by their names in the file."""
-    if opened.format not in ("torch-zip", "safetensors") or sys.byteorder != "little":
+    if sys.byteorder != "little":
         return []
     try:
         with opened.file.open("rb", buffering=0) as file:
-            find = _in_safetensors if opened.format == "safetensors" else _in_zip
-            return [name for name, kind, place, count in find(opened, weights, file) if _nan(file, kind, place, count)]
-    except (ArchiveError, OSError, ValueError):  # whoever reads it whole will say what is wrong
+            return [name for name, one in locate(opened, weights.table, file) if one and _nan(file, one)]
+    except (CheckpointError, ArchiveError, OSError, ValueError):  # whoever reads it whole will say what is wrong
         return []
 
 
-def _in_zip(opened: Checkpoint, weights: WeightSet, file: BinaryIO) -> Iterator[tuple[str, str, int, int]]:
-    """Name, dtype, place in the file and number of elements of each tensor whose numbers lie there one by one."""
-    archive = TorchZip(file, opened.bytes)
-    if archive.byteorder == b"big":
-        return
-    starts: dict[str, int] = {}
-    for name, info in weights.table.items():
-        tensor = info.described if isinstance(info, Placed) and info.dtype in _FLOATS else None
-        if not tensor or not tensor.plain or not tensor.storage or tensor.stride != info.strides:
-            continue
-        key, each = tensor.storage.key, BYTES_PER_ELEMENT[info.dtype]
-        record = archive.find(f"data/{key}")
-        if record is None or record.method or (tensor.offset + info.elements) * each > record.size:
-            continue
-        if key not in starts:
-            starts[key] = data_start(file, record)
-        yield name, info.dtype, starts[key] + tensor.offset * each, info.elements
-
-
-def _in_safetensors(opened: Checkpoint, weights: WeightSet, file: BinaryIO) -> Iterator[tuple[str, str, int, int]]:
-    place = 8 + int.from_bytes(file.read(8), "little")
-    for name, info in opened.sets[0].table.items():  # one after the other, in this order
-        if name in weights.table and info.dtype in _FLOATS:
-            yield name, info.dtype, place, info.elements
-        place += info.bytes
-
-
-def _nan(file: BinaryIO, dtype: str, place: int, elements: int) -> bool:
-    each, count = BYTES_PER_ELEMENT[dtype], min(_LOOKED_AT, elements)
-    if elements < 2:  # a single number may be anything
+def _nan(file: BinaryIO, one: Located) -> bool:
+    dtype, elements = one.info.dtype, one.info.elements
+    if dtype not in _FLOATS or not one.copyable or not one.in_order or elements < 2:  # a single number may be anything
         return False
+    each, count = BYTES_PER_ELEMENT[dtype], min(_LOOKED_AT, elements)
     for start in dict.fromkeys((0, (elements - count) // 2, elements - count)):
-        file.seek(place + start * each)
+        file.seek(one.span.start + start * each)
         data = file.read(count * each)
         if len(data) < count * each:
             return False

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from torch import nn
 
 from dav2_utils import CheckpointError, check, texts
 from dav2_utils.classroom.exercises import EXERCISES
@@ -17,7 +18,7 @@ MEDIUM = {"06": "two wrappers", "07": "inner wrapper", "08": "outer model", "09"
 NASTY = {"11": "fix", "12": "convert", "13": "choose", "14": "ask"}
 WRONG: dict[str, tuple[Any, ...]] = {
     "00-names": (2, 6, "fc.weight"),
-    "01-wrapped-twice": ("module.pretrained.cls_token", "pretrained.cls_token", "module.module", 2),
+    "01-wrapped-twice": ([*"abc"] * 99, "module.pretrained.cls_token", "pretrained.cls_token", "module.module", 2),
     "01-reverse": ((0, 0), (_NAMES, 0), (0, _NAMES), _NAMES),
     "02-subtract": (
         ({"step"}, {"scale"}),
@@ -43,17 +44,20 @@ WRONG: dict[str, tuple[Any, ...]] = {
         lambda name: ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod")),
     ),
     "04-nearer": (("lamp", "cup"), ("cup", "cup"), ("lamp", "lamp"), "cup"),
-    "04-factor": (1.25, 5, 80, 25, "twenty"),
-    "04-absrel": (1.0, 0.6, (1 / 3 + 1 / 9) / 2, 0.2),
-    "05-inner": ("wrapped.state_dict()", "model.module.state_dict()", "wrapped.module", "wrapped.module.state_dict"),
+    "04-factor": (1.25, 5, 80, 0.25, 25, "twenty"),
+    "04-absrel": (1.0, 0.6, (1 / 3 + 1 / 9) / 2, 0.2, 30),
+    "05-inner": (
+        "wrapped.state_dict()", "model.module.state_dict()", "wrapped.module", "wrapped.module.state_dict",
+        "module.state_dict()", nn.Linear(2, 2).state_dict(), nn.Linear(2, 2),
+    ),
     "05-trap": (_NAMES, 1, "1", "all"),
     "05-facts": ("encoder", "features", "out_channels"),
     "06-easy": (EASY | {"01": "prefix"}, EASY | {"04": "cut"}, EASY | {"05": "broken"}, {"01": "box"}, "box"),
     "06-medium": (MEDIUM | {"06": "inner wrapper"}, dict.fromkeys(MEDIUM, "other size")),
     "06-nasty": (NASTY | {"14": "fix"}, NASTY | {"11": "choose"}),
     "06-cause": ("wrapper_prefix", "outer_module_prefix", "wrong_encoder", "naming"),
-    "06-silent": ("depth_head.scratch.output_conv2.2.weight", "max_depth", "all"),
-}
+    "06-silent": ("depth_head.scratch.output_conv2.2.weight", "max_depth", "all", nn.Linear(2, 2).weight),
+}  # fmt: skip
 RIGHT: dict[str, Any] = {
     "00-names": 3,
     "01-wrapped-twice": "module.module.pretrained.cls_token",
@@ -110,9 +114,15 @@ def test_a_stub_that_gives_three_dots_back_is_not_attempted() -> None:
 @pytest.mark.parametrize(("exercise", "answer"), [(name, answer) for name, given in WRONG.items() for answer in given])
 def test_wrong_answers_get_what_was_seen_and_a_nudge(exercise: str, answer: Any) -> None:
     reply = check(exercise, answer)
-    assert reply.state == "wrong" and len(reply.text) > 25
+    assert reply.state == "wrong" and 25 < len(reply.text) < 400
     if isinstance(answer, str):
         assert repr(RIGHT[exercise]) not in reply.text, "a nudge does not give the answer away"
+
+
+def test_a_nudge_is_about_the_answer() -> None:
+    assert "one text" in check("03-coats", lambda name: name.split(".")).text
+    assert "by the truth" in check("04-absrel", 0.222).text, "a rounded number is the same mistake"
+    assert "in quotes" in check("05-inner", nn.Linear(2, 2).state_dict()).text
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)

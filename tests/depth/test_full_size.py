@@ -21,7 +21,11 @@ def training_file(path: Path) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     with torch.device("meta"):
         model = DepthAnythingV2("vitl", max_depth=80.0)
-    weights = {name: torch.empty(info.shape).uniform_(-0.05, 0.05) for name, info in table_for("vitl").items()}
+    noise = torch.empty(1 << 24).uniform_(-0.05, 0.05)  # more than the largest tensor has; each begins elsewhere in it
+    weights = {
+        name: noise[1000 * place :][: info.elements].view(info.shape).clone()
+        for place, (name, info) in enumerate(table_for("vitl").items())
+    }
     model.load_state_dict(weights, assign=True)
     wrapped = torch.nn.DataParallel(model)
     optimizer = torch.optim.AdamW(wrapped.parameters(), lr=5e-6)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Any
 
+import pytest
 import torch
 from made_failures import KINDS, Failure, Net, failures
 from pasting import WAYS
@@ -18,6 +19,8 @@ from torch import nn
 
 from dav2_utils import CheckpointError, diagnose, explain
 from dav2_utils.errors import AmbiguousSets
+
+pytestmark = pytest.mark.xdist_group("failures")  # they share what `every`, `texts` and `tables` keep
 
 
 def linear(*widths: int, names: tuple[str, ...] = ("fc1", "fc2")) -> nn.ModuleDict:

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import math
+import os
 import pickle
 import struct
 import sys
@@ -407,17 +408,17 @@ def test_a_path_without_a_file(tmp_path: Path) -> None:
 # Files that broke off, or whose parts contradict each other
 
 
-@pytest.mark.parametrize("keep", [5, 100, 1000, -1, -100, -3000])
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
-def test_broken_off_anywhere(latest: Path, tmp_path: Path, kind: str, keep: int) -> None:
+def test_broken_off_anywhere(latest: Path, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a"
     if kind == "safetensors":
         save_file(torch.load(latest, weights_only=True)["model"], path)
     else:
         torch.save(torch.load(latest, weights_only=True), path, _use_new_zipfile_serialization=kind == "zip")
-    path.write_bytes(path.read_bytes()[:keep])
-    error = refused(path)
-    assert error.format == "truncated" or keep == 5
+    whole = path.stat().st_size
+    for left in (whole - 1, whole - 100, whole - 3000, 1000, 100, 5):
+        os.truncate(path, left)
+        assert refused(path).format == "truncated" or left == 5
 
 
 def test_bytes_missing_or_added_inside(latest: Path, tmp_path: Path) -> None:

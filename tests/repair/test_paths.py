@@ -243,8 +243,8 @@ def test_a_range_that_is_none_is_refused_everywhere(source: Path, latest: Path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["pth", "safetensors"])
-def test_a_storage_over_two_gigabytes(tmp_path: Path, kind: str) -> None:
+def test_a_storage_over_two_gigabytes(tmp_path: Path) -> None:
+    """Its bytes are copied, compared and hashed by the same few loops whatever the format, so in one of the two."""
     if os.name == "nt":
         pytest.skip("files have no holes there")
     size = 2**31 + 2**20
@@ -254,6 +254,6 @@ def test_a_storage_over_two_gigabytes(tmp_path: Path, kind: str) -> None:
     state = {"module.large": large, "module.small": torch.arange(3)}
     with torch.serialization.skip_data():
         torch.save(state, tmp_path / "latest.pth")
-    done = fix_file(tmp_path / "latest.pth", format=kind)
+    done = fix_file(tmp_path / "latest.pth")
     assert done.status == "fixed" and done.identical and done.bytes > size, done.reason
-    (tmp_path / f"latest.fixed.{kind}").unlink()
+    (tmp_path / "latest.fixed.pth").unlink()

@@ -396,6 +396,14 @@ def test_the_versions_of_modules_come_along_beside_an_object(tmp_path: Path) -> 
     assert back._metadata["1"] == {"version": 2}
 
 
+def test_an_object_among_the_versions_of_modules_is_left_out(tmp_path: Path) -> None:
+    state = nn.DataParallel(net()).state_dict()
+    state._metadata["module.1"] |= {"size": (1, 2), "args": argparse.Namespace(), "dtype": torch.half}  # type: ignore[attr-defined]
+    done = fix_file(saved(tmp_path / "a.pth", {"model": state}))
+    back = torch.load(str(done.target), weights_only=True)
+    assert back._metadata["1"] == {"version": 2, "size": (1, 2)}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows counts memory in another way")
 def test_reading_one_set_of_many_costs_that_set_alone(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
