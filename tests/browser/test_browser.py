@@ -117,10 +117,11 @@ class Lesson:
             except TimeoutError:
                 self.page.keyboard.press("Escape")
         box.wait_for()
+        # Twice a second, and of the text alone: a question that needs the layout, 60 times a second, costs a whole core.
         self.page.wait_for_function(
-            "![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.innerText.includes('*'))",
-            timeout=240_000,
-        )
+            "![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('*'))",
+            timeout=240_000, polling=500,
+        )  # fmt: skip
 
     def widget(self) -> Any:
         box = self.page.locator(".jp-OutputArea-output .widget-vbox").last

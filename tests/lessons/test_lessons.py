@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import os
 import re
 import shutil
 import subprocess
@@ -60,15 +59,6 @@ def test_a_fresh_run_says_what_is_stored(path: Path, tmp_path: Path) -> None:
     for _, stub, _ in lesson_runs.exercises(fresh):
         assert "Not attempted." in "".join(lesson_runs.texts(stub.outputs)), stub.id
         assert "Right." in stub.metadata["solved"], f"the solution of {stub.id} is not right any more"
-
-
-def test_a_kernel_is_on_the_processor_that_is_imitated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise `make test-elsewhere` would test the lessons four times on this one."""
-    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
-    cell = nbformat.v4.new_code_cell("import torch\ntorch.backends.cpu.get_cpu_capability()", id="asks")
-    lesson_runs.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "x.ipynb")
-    fresh = lesson_runs.execute(tmp_path / "x.ipynb", tmp_path, environment=dict(os.environ))
-    assert lesson_runs.texts(fresh.cells[0].outputs) == ["'DEFAULT'"]
 
 
 def test_every_meant_error_is_stored() -> None:
@@ -314,12 +304,15 @@ def test_what_a_class_writes_git_does_not_see() -> None:
     assert "my_lessons" not in makefile.rpartition("\nclean:")[2].partition("\t")[2], "make clean spares them"
 
 
-def test_errors_end_in_the_cells_and_programs_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_as_the_lessons_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors end in the cells, programs are found, and the processor is the one that `make test-elsewhere` imitates."""
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     cell = nbformat.v4.new_code_cell
     cells = [
         cell("%load_ext dav2_utils.classroom", id="on"),
         cell("import sys, torch\nprogram = !command -v dav2\nprint(program)", id="program"),
+        cell("torch.backends.cpu.get_cpu_capability()", id="processor"),
         cell("def load(state):\n    torch.nn.Linear(1, 1).load_state_dict(state)", id="define"),
         cell("load({})", id="fails", metadata={"tags": ["raises-exception"]}),
         cell("print(len(str(sys.last_value)))", id="whole"),
@@ -328,6 +321,7 @@ def test_errors_end_in_the_cells_and_programs_are_found(tmp_path: Path, monkeypa
     lesson_runs.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "x.ipynb")
     done = {each.id: each for each in lesson_runs.execute(tmp_path / "x.ipynb", tmp_path).cells}
     assert str(Path(sys.executable).parent) in done["program"].outputs[0].text
+    assert lesson_runs.texts(done["processor"].outputs) == ["'DEFAULT'"]
     shown = "\n".join(done["fails"].outputs[0].traceback)
     assert re.findall(r"^(Cell|File) ", shown, re.M) == ["Cell", "Cell"] and "in load(state)" in shown
     assert "load({})" in shown and shown.endswith('Missing key(s) in state_dict: "weight", "bias". ')

@@ -767,12 +767,13 @@ def test_check_loaded() -> None:
 
 
 @pytest.fixture(scope="module")
-def hurt(tmp_path_factory: pytest.TempPathFactory, tiny_model: nn.Module) -> tuple[dict[str, Any], Path]:
-    """How each case ended, and where; the file is as training saves it, without the optimizer's 366 tensors."""
+def hurt(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """How each case ended, and where; 4 MB in few tensors, so that sixty repairs take no longer than they must."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
     where = tmp_path_factory.mktemp("hurt")
-    torch.save({"model": nn.DataParallel(tiny_model).state_dict(), "epoch": 39}, where / "original")
+    model = nn.Sequential(nn.Linear(1000, 1000), nn.Linear(1000, 2))
+    torch.save({"model": nn.DataParallel(model).state_dict(), "epoch": 39}, where / "original")
     command = [sys.executable, Path(__file__).parents[1] / "hurt.py", where / "original", where]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -782,7 +783,7 @@ def hurt(tmp_path_factory: pytest.TempPathFactory, tiny_model: nn.Module) -> tup
 def check_whole(path: Path, original: bytes, name: str) -> None:
     """`path` is the source as it was, or, whole, the clean file."""
     if path.read_bytes() != original:
-        assert next(iter(torch.load(path, weights_only=True))) == "pretrained.cls_token", name
+        assert next(iter(torch.load(path, weights_only=True))) == "0.weight", name
 
 
 def test_killed_at_each_step_of_a_write(hurt: tuple[dict[str, Any], Path]) -> None:
@@ -842,7 +843,7 @@ def test_four_repairs_of_one_file_in_place(hurt: tuple[dict[str, Any], Path]) ->
     found, where = hurt
     folder = where / "one_target"
     states = sorted(one["status"] for one in found["one target"])
-    assert set(states) <= {"fixed", "already clean", "refused"} and "fixed" in states
+    assert set(states) <= {"fixed", "not compared", "refused"} and "fixed" in states
     kept = [path.read_bytes() for path in folder.glob("latest.pth.bak*")]
     assert kept.count((where / "original").read_bytes()) == 1 == len(kept)
     check_whole(folder / "latest.pth", b"", "in place")

@@ -158,7 +158,7 @@ def test_loss_is_zero_only_for_the_truth() -> None:
 @needs_torchrun
 def test_a_training_that_fails_shows_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="invalid choice: 'forests'") as caught:
-        make_checkpoint(tmp_path / "run", domain="forests")
+        make_checkpoint(tmp_path / "run", domain="forests", processes=1)
     assert "status" in str(caught.value) and not (tmp_path / "run" / "latest.pth").exists()
 
 
@@ -293,10 +293,14 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A long training on two processes over an older `latest.pth`, caught in the middle of an epoch."""
+def training(tmp_path: Path, how: str) -> Iterator[subprocess.Popen[str]]:
+    """A long training over an older `latest.pth`, caught in the middle of an epoch.
+
+    Two processes under torchrun if one of them is to die. At Ctrl-C, each leaves on its own, so one shows it.
+    """
     (tmp_path / "latest.pth").write_bytes(b"older")
-    command = [*TORCHRUN, *MODULE, "--output", str(tmp_path), "--steps=100000"]
+    start = TORCHRUN if how == "a worker dies" else [sys.executable]
+    command = [*start, *MODULE, "--output", str(tmp_path), "--steps=100000", "--batch=1"]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         for line in running.stderr or ():
