@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field, replace
 from collections import Counter
 from itertools import pairwise
+from os.path import commonprefix
 from textwrap import fill
 from typing import Any
 
@@ -138,8 +139,7 @@ def alone(diff: Difference) -> list[Finding]:
     names = list(diff.names)
     if not diff.one_list or len(names) < 2:
         return []
-    side = "model" if diff.missing else "file"
-    path = _around(names, 1.0 if diff.missing else 0.8)
+    side, path = "model" if diff.missing else "file", _around(names)
     args = {"name": names[0], "names": tuple(names), "count": len(names), "path": path[:-1]}
 
     def reading(cause: str, text: str, cost: float) -> Finding:
@@ -155,14 +155,14 @@ def alone(diff: Difference) -> list[Finding]:
     weightless = not any(name.endswith("weight") for name in names)  # every network has weights
     if one_part(names) or (weightless and len(names) > 3):
         return [reading("other_naming", unseen, 0.08)]
-    if not everything(names, diff.begun):
+    if not everything(names, diff.begun) or (_inside(names) and (side == "file" or not diff.begun)):
         return [other]
+    if not starts(names) and diff.begun:
+        return [reading("sharded_model", "sharded_part", 0.1), other] if diff.missing else [other]
     if side == "file":
         if path:
             return [reading("outer_module_prefix", "all_unexpected_outer", 0.14), other]
         return [reading("missing_outer_prefix", "all_unexpected_inner", 0.14), reading("model_is_wrapped", "all_unexpected_wrapped", 0.15)]
-    if not starts(names) and diff.begun:
-        return [reading("sharded_model", "sharded_part", 0.1), other]
     if diff.model_class == "DinoVisionTransformer":  # DINOv2 saves its backbone under teacher
         return [reading("training_container", "all_missing_container", 0.14), reading("wrapper_prefix", "all_missing_wrapper", 0.2)]
     if diff.model_class == "DepthAnything":  # version 1, whose metric training wraps it as core.core.
@@ -174,19 +174,11 @@ def alone(diff: Difference) -> list[Finding]:
     return [wrapper, box]
 
 
-def _around(names: list[str], share: float) -> str:
-    """The path (with its dot) that all but a few names begin with, with parts of a network side by side below it."""
-    best = path = ""
-    while True:
-        below = Counter(name[len(path):].partition(".")[0] for name in names if name.startswith(path))
-        if path and sum(not part.isdigit() for part in below) > 1:
-            best = path
-        part, count = below.most_common(1)[0]
-        if count < share * len(names) or any(re.match(re.escape(path + part) + r"\.\d+\.", name) for name in names):
-            return best
-        path += part + "."
-        if any(name == path[:-1] for name in names):
-            return best
+def _around(names: list[str]) -> str:
+    """The path (with its dot) that all names begin with, if parts of a network are side by side below it."""
+    path = names[0][: len(commonprefix(names))].rpartition(".")[0] + "."
+    below = {name[len(path) :].partition(".")[0] for name in names}
+    return path if len(path) > 1 and sum(not part.isdigit() for part in below) > 1 else ""
 
 
 def one_part(names: list[str]) -> bool:
@@ -206,6 +198,12 @@ def _chunked(names: list[str]) -> bool:
     return any(len(by) > 1 and all(min(b) == max(a) + 1 for a, b in pairwise(by.values())) for by in runs.values())
 
 _TWO_NUMBERS = re.compile(r"(.*?\.|)(\d+)\.(\d+)\.")
+
+def _inside(names: list[str]) -> bool:
+    """Whether a list ends within the numbered blocks that most of it is about, and not with what stands behind them."""
+    stems = [path[0] for name in names if len(path := NUMBERED.split(name, maxsplit=1)) > 1]
+    return 2 * stems.count(NUMBERED.split(names[-1], maxsplit=1)[0]) > len(names)
+
 
 def starts(names: list[str]) -> bool:
     numbers = (match for name in names if (match := re.search(r"\d+", name)))

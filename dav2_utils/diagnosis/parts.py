@@ -22,7 +22,7 @@ def continued(names: Iterable[str], begun: bool = True, all_: bool = True) -> tu
     None if a name (with `all_`) is in no such block, or if the first blocks may just not be shown (`begun` is
     False).
     """
-    listed = [name for name in names if not bookkeeping(name)]
+    listed = list(names)
     groups: dict[str, dict[int, set[str]]] = {}
     places = [list(NUMBERED.finditer(name)) for name in listed]
     for name, found in zip(listed, places, strict=True):
@@ -33,7 +33,7 @@ def continued(names: Iterable[str], begun: bool = True, all_: bool = True) -> tu
     inside = [
         name for name, found in zip(listed, places, strict=True) if any(name[: m.start(1)] in good for m in found)
     ]
-    if not good or (all_ and len(inside) < len(listed)):
+    if not good or (all_ and not all(map(bookkeeping, set(listed).difference(inside)))):
         return None
     blocks = groups[max(good, key=lambda stem: sum(map(len, groups[stem].values())))]
     return inside, min(blocks), max(blocks)
