@@ -194,7 +194,7 @@ def _headless(body: str, stop: int) -> list[str]:
     return [*dict.fromkeys([*pieces[1:-1], *([last[0]] if last[1] and _WHOLE_NAME.match(last[0]) else [])])]
 
 
-_WHOLE_NAME = re.compile(r"[\w.\-]{1,400}\Z")
+_WHOLE_NAME = re.compile(r"[\w.\-/]{1,400}\Z")
 
 
 def _sizes(body: str) -> tuple[dict[str, Pair], bool]:

@@ -88,11 +88,17 @@ def _candidates(names: Collection[str], others: Collection[str], shapes: Names, 
                 continue
             for (old, name), (new, other) in product(theirs[key], places):
                 a, b = shapes.get(name), other_shapes.get(other)
-                if _telling(old, new) and (a is None or b is None or a == b):
+                known = a is not None and b is not None
+                if _telling(old, new) and (a == b if known else _kept(old, name) or _kept(new, other)):
                     alike = re.findall(r"\d+", old) == re.findall(r"\d+", new) or not (old and new)
                     runs = (family(old), family(new)) if alike else (old, new)
                     found.setdefault(runs, {}).setdefault(other, (name, (old, new)))
     return found
+
+
+def _kept(run: str, name: str) -> bool:
+    """Whether more than the last component stays the same, or no more than one changes."""
+    return run.count(".") < max(1, name.count(".") - 1)
 
 
 def _gaps(names: Iterable[str], depth: int) -> Iterator[tuple[int, str, str]]:
@@ -173,6 +179,11 @@ def _replaced(name: str, runs: Runs) -> str:
 
 def damaged(diff: Difference) -> Finding | None:
     """Names from which a fixed number of characters was cut off, so that some begin in the middle of a word."""
+    accounts = {*diff.unexpected, *diff.missing}
+    inside = tuple(name for name in diff.unexpected if name.startswith("."))
+    blocks = tuple(name for name in diff.unexpected if re.match(r"\d+\.", name))  # of some path, and others are not
+    if diff.one_list and (inside or 1 < len(blocks) < len(diff.unexpected)):
+        return Finding("damaged_names", "damaged_unseen", accounts, {"names": inside or blocks}, 0.05)
     cuts = Counter(
         len(name) - len(end) for end in list(diff.unexpected)[:12] for name in list(diff.missing)[:_MOST_NAMES]
         if name != end and name.endswith(end)
@@ -182,24 +193,23 @@ def damaged(diff: Difference) -> Finding | None:
         if 2 * len(cut) >= len(diff.unexpected) and any(
             name[size - 1].isalpha() and name[size].isalpha() for name in cut.values()
         ):
-            accounts = {*diff.unexpected, *diff.missing}
             return Finding("damaged_names", "damaged_names", accounts, {"names": tuple(cut), "size": size}, 0.05)
     return None
 
 
 def punctuated(diff: Difference) -> Finding | None:
     """Other signs between the parts of a name than dots."""
-    joint = [name for name in diff.unexpected if _JOINT.search(name)]
-    if diff.one_list and len(joint) == len(diff.unexpected) > 1:
-        args = {"sign": _JOINT.findall(joint[0])[0], "name": joint[0], "other": "", "count": len(joint)}
-        return Finding("damaged_names", "punctuated_unseen", set(joint), args, 0.05)
     for sign in ("/", "_", "-", ""):
         joined = {name.replace(".", sign): name for name in diff.missing if "." in name}
         pairs = {name: joined[name] for name in diff.unexpected if name in joined}
         if 2 * len(pairs) >= min(len(joined), len(diff.unexpected)) > 0:
             args = {"sign": sign, "name": next(iter(pairs)), "other": next(iter(pairs.values())), "count": len(pairs)}
             return Finding("damaged_names", "punctuated", {*pairs, *pairs.values()}, args, 0.05)
-    return None
+    joint = [name for name in diff.unexpected if _JOINT.search(name)]
+    if 5 * len(joint) < 4 * len(diff.unexpected) or len(joint) < 2 or any("." in name for name in diff.unexpected):
+        return None
+    args = {"sign": _JOINT.findall(joint[0])[0], "name": joint[0], "count": len(joint)}
+    return Finding("damaged_names", "punctuated_unseen", {*diff.unexpected, *diff.missing}, args, 0.05)
 
 
 _JOINT = re.compile(r"^[^.]*[^._/]([_/])(?:weight|bias|running_mean|running_var|num_batches_tracked|gamma|beta)$")
@@ -280,6 +290,9 @@ def other_library(diff: Difference) -> Finding | None:
     if not (diff.missing and diff.unexpected):
         return None
     ours, theirs = dialects(diff.missing), dialects(diff.unexpected)
+    fewer, more = sorted((len(diff.missing), len(diff.unexpected)))
+    if fewer > 20 and 2 * more > 3 * fewer:
+        ours.clear()  # too unlike to be one network; query, key and value apart make a third more
     names = {*diff.missing, *diff.unexpected}
     args = {"name": next(iter(diff.missing)), "other": next(iter(diff.unexpected))}
     if ours and theirs and ours.most_common(1)[0][0] != theirs.most_common(1)[0][0]:

@@ -22,7 +22,7 @@ def continued(names: Iterable[str], begun: bool = True, all_: bool = True) -> tu
     None if a name (with `all_`) is in no such block, or if the first blocks may just not be shown (`begun` is
     False).
     """
-    listed = [name for name in names if not bookkeeping(name)]
+    listed = list(names)
     groups: dict[str, dict[int, set[str]]] = {}
     places = [list(NUMBERED.finditer(name)) for name in listed]
     for name, found in zip(listed, places, strict=True):
@@ -33,7 +33,7 @@ def continued(names: Iterable[str], begun: bool = True, all_: bool = True) -> tu
     inside = [
         name for name, found in zip(listed, places, strict=True) if any(name[: m.start(1)] in good for m in found)
     ]
-    if not good or (all_ and len(inside) < len(listed)):
+    if not good or (all_ and not all(map(bookkeeping, set(listed).difference(inside)))):
         return None
     blocks = groups[max(good, key=lambda stem: sum(map(len, groups[stem].values())))]
     return inside, min(blocks), max(blocks)
@@ -43,7 +43,8 @@ def _goes_on(blocks: dict[int, set[str]], begun: bool) -> bool:
     first, last = min(blocks), max(blocks)
     rests = list(blocks.values())
     alike = all(len(rest & rests[0]) * 2 >= min(len(rest), len(rests[0])) for rest in rests)
-    return begun and first > 0 and last - first == len(blocks) - 1 and len(rests[0]) > 1 and alike and len(blocks) > 1
+    layers = any("." in name for name in rests[0])  # a block holds layers
+    return begun and first > 0 and last - first == len(blocks) - 1 and layers and alike and len(blocks) > 1
 
 
 def in_every_layer(names: Iterable[str]) -> bool:
@@ -58,7 +59,7 @@ def in_every_layer(names: Iterable[str]) -> bool:
 
 def _consecutive(found: list[tuple[int, ...]]) -> bool:
     places = [set(numbers) for numbers in zip(*found, strict=True)]
-    return any(len(at) > 1 for at in places) and all(max(at) - min(at) == len(at) - 1 for at in places)
+    return any(len(at) > 1 and max(at) - min(at) == len(at) - 1 for at in places)
 
 
 # Entries that only some files have ----------------------------------------------------------------------------------
@@ -81,25 +82,22 @@ _SPECIAL = (
 def quantized(diff: Difference) -> Finding | None:
     """Layers that hold small integers and scales in place of a weight."""
     lacking = {name.rpartition(".")[0] for name in diff.missing}
-    surplus = {name.rpartition(".")[0] for name in diff.unexpected}
-    found = [name for name in diff.unexpected if _quantized(name, lacking)]
-    found += [name for name in diff.missing if _quantized(name, surplus) and name.rpartition(".")[2] not in ("scale",)]
+    found = [
+        n for n in diff.names if not words("quantized").isdisjoint(n.split("."))
+        or (n.endswith(".scale") and n in diff.unexpected and _layer(n) in lacking)
+    ]  # fmt: skip
     if not found:
         return None
     layers = {_layer(name) for name in found}
-    accounts = {n for n in diff.names if n in found or _layer(n) in layers}
+    accounts = {n for n in diff.names if _layer(n) in layers}
     return Finding("quantized", "quantized", accounts, {"names": tuple(found), "count": len(found)}, 0.04)
 
 
 def _layer(name: str) -> str:
-    return name.rpartition(".")[0].partition("._packed_params")[0]
-
-
-def _quantized(name: str, others: set[str]) -> bool:
-    layer, _, last = name.rpartition(".")
-    return (
-        last in words("quantized") or "_packed_params" in name or (last in ("scale", "zero_point") and layer in others)
-    )
+    """The path of the layer that an entry belongs to, also if what is beside its weight is named below it."""
+    parts = name.split(".")
+    end = next((i for i, part in enumerate(parts) if part in words("quantized")), len(parts) - 1)
+    return ".".join(parts[:end]).removesuffix(".weight")
 
 
 def container(diff: Difference) -> Finding | None:
@@ -199,6 +197,8 @@ def surplus(diff: Difference) -> Finding | None:
     new = diff.agree is not None and not roots & tops(diff.agree)  # modules that the model has nothing of
     if not names or diff.missing or len(roots) > 3 or (not new and (in_every_layer(names) or continued(names))):
         return None
+    if diff.one_list and len(names) > 20 and _stems(names):
+        return None  # the network itself
     own = diff.agree is None or new or _last_layer(names)
     blocks = roots & words("blocks") or not all("." in name or _HEADS.search(name) for name in names)
     inside = {
@@ -241,7 +241,7 @@ def lacking(diff: Difference) -> Finding | None:
         known = all(_HEADS.search(top) or top.startswith(("decode", "fpn")) for top in roots)
         if any(bare(n) != n or _FIRST.search(n) for n in names):
             return None  # what a backbone begins with lacks too
-        if diff.whole and _stems(names) and len(roots) > 2:
+        if diff.whole and _stems(names) and (len(roots) > 2 or (len(names) > 40 and not known)):
             return None  # the network itself
         if not head or len(roots) > 4 or (diff.one_list and not known) or (not known and not theirs and len(names) < 4):
             return None

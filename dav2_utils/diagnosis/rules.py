@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from ..encoders import ENCODERS, infer_encoder
@@ -20,6 +20,7 @@ from . import names, parts, sizes
 from .causes import CAUSES, Finding, words
 from .difference import Difference, bookkeeping, family, of_tables, peel, tops
 
+Readings = Callable[[Difference], list[Finding]]
 _NEAR = 0.25  # how much less another reading may be worth and still be told
 _ENOUGH = 0.1  # the share of names below which what is left is not a cause of its own
 
@@ -34,8 +35,8 @@ class Found:
     undone: bool = False
 
 
-def causes_of(diff: Difference) -> Found:
-    """Why `diff` is not empty; no cause only where it is, or where it shows too little."""
+def causes_of(diff: Difference, more: Readings | None = None) -> Found:
+    """Why `diff` is not empty; no cause only where it is, or where it shows too little. `more`: readings besides `RULES`."""
     if harmless := _harmless(diff):
         return Found([harmless], worth=1.0)
     for rule in FIRST:
@@ -43,14 +44,14 @@ def causes_of(diff: Difference) -> Found:
         if finding and 10 * len(set(finding.accounts)) >= 9 * len(diff.names):
             return Found([finding], worth=1 - finding.cost)
     peeled, below = peel(diff)
-    found = _cover(below)
+    found = _cover(below, more)
     every = [*peeled, *found.causes]
     accounted = {name for finding in found.causes for name in finding.accounts}
     found.undone = (
         diff.whole and bool(every) and not below.sizes and not set(below.names) - accounted
         and all(finding.undone and CAUSES[finding.cause].repairable for finding in every)
     )  # fmt: skip
-    if peeled and diff.one_list:  # what is below it cannot be compared
+    if peeled and not diff.whole and not below.sizes and not (below.missing and below.unexpected):  # cannot be compared
         return Found(peeled, found.causes[0] if found.causes else None, 0.9)
     stranger = (
         peeled and diff.missing and diff.unexpected and found.causes[:1] and found.causes[0].cause == "different_model"
@@ -60,13 +61,15 @@ def causes_of(diff: Difference) -> Found:
     return Found(every, found.other, found.worth, found.undone)
 
 
-def _cover(diff: Difference) -> Found:
+def _cover(diff: Difference, more: Readings | None) -> Found:
     """The findings that account for most of `diff` at the least cost; the rest, where it is more than a few names."""
     total = len(diff.names)
     if not total:
         return Found(worth=1.0)
     found = [finding for rule in RULES for finding in [rule(diff)] if finding]
-    found += _one_side(diff)
+    found += more(diff) if more else []
+    for finding in found:
+        finding.accounts = _with_partners(finding.accounts, diff)
     chosen: list[Finding] = []
     left, worth = set(diff.names), 0.0
     while left and found:
@@ -79,15 +82,23 @@ def _cover(diff: Difference) -> Found:
         worth += gain
     general = _different(diff)
     assert general
+    near = _NEAR if diff.whole else 2 * _NEAR  # of what is not shown one is less sure
     if worth < 1 - general.cost:
         other = chosen[0] if chosen else None
-        return Found([general], other if other and worth > 1 - general.cost - _NEAR else None, 1 - general.cost)
+        return Found([general], other if other and worth > 1 - general.cost - near else None, 1 - general.cost)
     if len(left) > _ENOUGH * total and (rest := _different(diff.without(set(diff.names) - left))):
         chosen.append(rest)
-    return Found(chosen, _second([*found, general], chosen, total), worth)
+    return Found(chosen, _second([*found, general], chosen, total, near), worth)
 
 
-def _second(found: Iterable[Finding], chosen: list[Finding], total: int) -> Finding | None:
+def _with_partners(accounts: Collection[str], diff: Difference) -> Collection[str]:
+    """With the names of one list whose partners in the other are not shown, if all that are shown have theirs."""
+    shorter, longer = sorted((diff.missing, diff.unexpected), key=len)
+    paired = not diff.whole and 10 * len(shorter.keys() & accounts) >= 8 * len(shorter) > 0 and longer.keys() & accounts
+    return {*accounts, *longer} if paired else accounts
+
+
+def _second(found: Iterable[Finding], chosen: list[Finding], total: int, most: float) -> Finding | None:
     """The best other cause for the names of the first finding."""
     said = {finding.cause for finding in chosen}
     first = set(chosen[0].accounts)
@@ -96,7 +107,7 @@ def _second(found: Iterable[Finding], chosen: list[Finding], total: int) -> Find
     if best is None:
         return None
     near = len(first) / total - chosen[0].cost - len(first.intersection(best.accounts)) / total + best.cost
-    return best if near < _NEAR else None
+    return best if near < most else None
 
 
 def _harmless(diff: Difference) -> Finding | None:
@@ -138,41 +149,6 @@ _TIED = re.compile(
 )
 
 
-def _one_side(diff: Difference) -> list[Finding]:
-    """Readings of a list that stands alone, where the other side's names are not shown."""
-    names = list(diff.names)
-    if not diff.one_list or len(names) < 2:
-        return []
-    side, path = "model" if diff.missing else "file", names[0].partition(".")[0]
-    args = {"name": names[0], "count": len(names), "path": path}
-
-    def reading(cause: str, text: str, cost: float) -> Finding:
-        return Finding(cause, text, set(names), args, cost)
-
-    other = reading("other_naming", f"naming_unseen_{side}", 0.5 if diff.model_class else 0.3)  # torch says both lists
-    if not _everything(names, diff.begun):
-        return [] if parts.in_every_layer(names) and len({family(name) for name in names}) == 1 else [other]
-    common = tops(names) == {path} and not path.isdigit() and path != "pretrained"
-    if side == "file":
-        outer = reading("outer_module_prefix", "all_unexpected_outer", 0.16 if common else 0.4)
-        return [outer, other, reading("model_is_wrapped", "all_unexpected_wrapped", 0.2)]
-    wrapper = reading("wrapper_prefix", "all_missing_wrapper", 0.2 if common else 0.15)
-    box = reading("training_container", "all_missing_container", 0.25 if common else 0.16)
-    if diff.model_class == "DinoVisionTransformer":  # DINOv2 saves its backbone under teacher
-        return [reading("training_container", "all_missing_container", 0.14), wrapper]
-    if diff.model_class == "DepthAnything":  # version 1, whose metric training wraps it as core.core.
-        return [reading("outer_module_prefix", "all_missing_outer", 0.14), wrapper]
-    return [wrapper, box, *([reading("missing_outer_prefix", "all_missing_inner", 0.15)] if common else [])]
-
-
-def _everything(names: list[str], begun: bool) -> bool:
-    """Names from all over a network: from its first parts on, or of several layers within one block."""
-    first = [name for name in names if not any(part.isdigit() and int(part) for part in name.split("."))]
-    layers = {family(name.rpartition(".")[0]) for name in names}
-    spread = len(tops(first)) > 1 or len({".".join(name.split(".")[:2]) for name in first}) > 1
-    return len(names) > 3 and ((begun and len(first) > 2 and spread) or len(layers) > 3)
-
-
 def _different(diff: Difference) -> Finding | None:
     """Another model, another version of its code, or an option of its constructor."""
     names = diff.names
@@ -194,26 +170,43 @@ def _different(diff: Difference) -> Finding | None:
 
 def _several_sets(diff: Difference) -> Finding | None:
     """The model's names, complete, under two or more attributes: raw and averaged, student and teacher."""
-    if not diff.whole or not diff.missing or len(diff.unexpected) < 2 * len(diff.missing):
+    lacking = diff.missing if not diff.one_list else _ends([n for n in diff.unexpected if not bookkeeping(n)])
+    if not (diff.whole or diff.one_list) or not lacking or len(diff.unexpected) < 2 * len(lacking):
         return None
     counts: Counter[str] = Counter()
     for name in diff.unexpected:
         parts = name.split(".", 5)
-        counts.update(".".join(parts[:k]) for k in range(1, len(parts)) if ".".join(parts[k:]) in diff.missing)
-    sets = [path for path, count in counts.items() if count == len(diff.missing)]
+        counts.update(".".join(parts[:k]) for k in range(1, len(parts)) if ".".join(parts[k:]) in lacking)
+    sets = [path for path, count in counts.items() if count == len(lacking)]
     if len(sets) < 2:
         return None
     known = {"teacher", "student", "ema", "model_ema", "online", "target"} & {s.rpartition(".")[2] for s in sets}
     cause = "ema_copy" if known or any("ema" in path for path in sets) else "duplicate_names"
-    args = {"paths": tuple(map(repr, sets)), "first": sets[0], "second": sets[1], "count": len(diff.missing)}
+    args = {"paths": tuple(map(repr, sets)), "first": sets[0], "second": sets[1], "count": len(lacking)}
     return Finding(cause, f"{cause}_sets", set(diff.names), args, 0.02)
 
 
+_NUMBERS = re.compile(r"\d")
+
+
+def _ends(names: list[str]) -> set[str]:
+    """What half of the names are below one path, and the other half below another."""
+    below: dict[str, set[str]] = {}
+    for name in names:
+        parts = name.split(".", 3)
+        for k in (k for k in range(1, len(parts)) if not _NUMBERS.search(".".join(parts[:k]))):
+            below.setdefault(".".join(parts[:k]), set()).add(".".join(parts[k:]))
+    halves = [ends for ends in below.values() if 2 * len(ends) <= len(names) < 3 * len(ends)]
+    return next((ends for ends in halves if len(ends) > 3 and halves.count(ends) > 1), set())
+
+
 #: These look at the names as they are: below a prefix the other copy would be gone.
-FIRST = (parts.special, parts.container, _several_sets, names.duplicated, names.damaged, names.punctuated)
+FIRST = (
+    parts.special, parts.averaged, names.punctuated, parts.container, _several_sets, names.duplicated, names.damaged,
+)  # fmt: skip
 #: These look at what is left below wrappers and an outer path.
 RULES = (
-    parts.quantized, parts.only_bookkeeping, parts.averaged, parts.surplus, parts.lacking,
+    parts.quantized, parts.only_bookkeeping, parts.surplus, parts.lacking,
     parts.one_of_several, _tied, names.weight_norm, names.other_library, names.renamed, names.shifted, sizes.packed,
     sizes.reshaped, sizes.positional, sizes.sliced, sizes.geometry, sizes.outputs, sizes.adapter_sizes,
     sizes.head_options, sizes.encoder, *FIRST,

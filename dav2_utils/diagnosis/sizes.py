@@ -62,9 +62,13 @@ def reshaped(diff: Difference) -> Finding | None:
     """The same numbers with a dimension of one more or less."""
     same = {
         name: pair for name, pair in diff.sizes.items()
-        if pair[0] != pair[1] and [n for n in pair[0] if n != 1] == [n for n in pair[1] if n != 1]
+        if pair[0] != pair[1] and _squeezed(pair[0]) == _squeezed(pair[1])
     }  # fmt: skip
     return Finding("different_model", "reshaped", set(same), _first(same), 0.05) if same else None
+
+
+def _squeezed(shape: Shape) -> Shape:
+    return tuple(n for n in shape if n != 1)
 
 
 def positional(diff: Difference) -> Finding | None:
@@ -88,19 +92,27 @@ def sliced(diff: Difference) -> Finding | None:
     if all(model == (0,) for _, model in sizes.values()):
         return Finding("sharded_model", "sharded_zero3", set(sizes), _first(sizes), 0.02)
     flat = {name for name, (file, model) in sizes.items() if len(file) == 1 and (len(model) > 1 or file < model)}
-    if len(flat) == len(sizes) and any(len(model) > 1 for _, model in sizes.values()):
+    if len(flat) == len(sizes) and any(_squeezed(model) != file and len(model) > 1 for file, model in sizes.values()):
         return Finding("sharded_model", "sharded_flat", set(sizes), _first(sizes), 0.04)
     if any(len(file) != len(model) or len(differing((file, model))) != 1 for file, model in sizes.values()):
         return None
     pairs = {(file[i], model[i]) for file, model in sizes.values() for i in differing((file, model))}
     parts = next((n for n in range(2, 65) if all(-(-b // n) == a or a == b // n for a, b in pairs)), 0)
-    matrices = [name for name, (file, _) in sizes.items() if len(file) > 1]
-    if not parts or len(pairs) < 2 or len(matrices) < 2:
+    if not parts or len(sizes) < 2 or (len({Fraction(a, b) for a, b in pairs}) > 1 and not all(
+            differing(pair) == [0] for pair in sizes.values())):  # fmt: skip
         return None
-    exact = {Fraction(a, b) for a, b in pairs}
-    if len(exact) > 1 and not all(differing(pair) == [0] for pair in sizes.values()):
-        return None
-    return Finding("sharded_model", "sharded_slices", set(sizes), _first(sizes, parts=parts), 0.06)
+    return Finding("sharded_model", "sharded_slices", set(sizes), _first(sizes, parts=parts), _doubt(diff, pairs, parts))
+
+
+def _doubt(diff: Difference, cut: set[tuple[int, int]], parts: int) -> float:
+    """The cost of calling it slices: low if one and the same width is cut in one place and whole in another."""
+    kept = {n for file, model in diff.sizes.values() for n, size in zip(model, file, strict=False) if n == size}
+    matrices = [name for name, (file, _) in diff.sizes.items() if len(file) > 1]
+    if not kept.isdisjoint(b for _, b in cut) or (len(cut) > 1 and len(matrices) > 1):
+        return 0.06
+    both = {i for pair in diff.sizes.values() for i in differing(pair)} == {0, 1}
+    layers = {name.rpartition(".")[0] for name in diff.sizes}
+    return 0.07 if parts > 3 and len(layers) > 1 and not diff.whole else 0.09 if both else 0.2
 
 
 # Pictures -----------------------------------------------------------------------------------------------------------
@@ -135,7 +147,7 @@ def _kind(name: str, pair: Pair, lines: int) -> str:
     if len(file) in (4, 5) and differ and min(differ) >= 2:
         first = file[1] <= 4 or re.search(r"patch|embed|stem", name)
         return "patch" if lines <= 4 and first and min(*file[2:], *model[2:]) > 1 else ""
-    few = len(file) in (4, 5) and differ == [1] and max(file[1], model[1]) <= 32
+    few = len(file) in (4, 5) and differ == [1] and max(file[1], model[1]) <= 64
     return "channels" if few and lines <= 4 and not re.search(r"\.[1-9]\d*\.[^.]+\.[^.]+\.", name) else ""
 
 
