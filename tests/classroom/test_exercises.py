@@ -150,6 +150,7 @@ def test_an_answer_that_raises_is_explained() -> None:
         ("02-order", "DDP, compile"),
         ("06-silent", "None"),
         ("04-absrel", "0.3"),
+        ("05-facts", ["max_depth"]),
     ],
 )
 def test_what_means_the_same_is_right(exercise: str, answer: str) -> None:
