@@ -33,7 +33,7 @@ field.dispatchEvent(new Event('change', {bubbles: true}))"""
 _BUTTONS = {"button_width": "max-content"}
 # The label beside its buttons, not above them.
 _ONE_ROW = {"display": "flex", "align_items": "center", "grid_gap": "6px", "margin": "0 12px 0 2px"}
-_THIRD = {"width": "270px"}  # three sliders side by side, even on a projector
+_THIRD = {"continuous_update": False, "layout": {"width": "270px"}}  # three side by side, even on a projector
 
 
 def key_explorer(file: Any, model: Any = None) -> ipywidgets.VBox:
@@ -93,8 +93,7 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
     )
     usual = get_encoder(next(iter(models.values())).encoder).input_size
     size, across, down = (
-        ipywidgets.IntSlider(value, least, most, step, description=say(f"widgets.{name}"),
-                             continuous_update=False, layout=_THIRD)
+        ipywidgets.IntSlider(value, least, most, step, description=say(f"widgets.{name}"), **_THIRD)
         for name, value, least, most, step in
         (("input_size", usual, 56, 518, 14), ("across", 50, 0, 100, 1), ("down", 50, 0, 100, 1)))  # fmt: skip
     point, picture = ipywidgets.HTML(), ipywidgets.HTML()  # the words stand first, where the controls are
