@@ -9,9 +9,9 @@ are in `locale/en.json` under the exercise's name. In a lesson, an exercise is a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
+from ..diagnosis.report import markup
 from ..encoders import table_for
 from ..errors import CheckpointError
 from ..texts import say
@@ -38,7 +38,7 @@ class Reply:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{self._verdict}</b> {escape(self.text)}</p>"
+        return f"<p><b>{self._verdict}</b> {markup(self.text)}</p>"
 
 
 def check(exercise: str, answer: Any) -> Reply:

@@ -21,7 +21,7 @@ class NotAttempted(Exception):
 
 def _plain(answer: Any) -> Any:
     """An answer as it is meant: text without spaces or quotes around it, a plain word in small letters, a number or
-    a pair written as text, a list for a pair."""
+    a pair written as text, a list for a pair, the one thing in a list of one."""
     if isinstance(answer, str) and "," in answer:
         answer = answer.strip().strip("()[]").split(",")
     if isinstance(answer, str):
@@ -29,7 +29,9 @@ def _plain(answer: Any) -> Any:
         if answer.isdecimal() and str(int(answer)) == answer:
             return int(answer)
         return answer.lower() if answer.isalnum() else answer
-    return tuple(map(_plain, answer)) if isinstance(answer, list | tuple) else answer
+    if isinstance(answer, list | tuple):
+        return _plain(answer[0]) if len(answer) == 1 else tuple(map(_plain, answer))
+    return answer
 
 
 def _seen(answer: Any) -> str:

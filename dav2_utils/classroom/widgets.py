@@ -31,6 +31,9 @@ const field = this.closest('.widget-vbox').querySelector('.dav2-click input');
 field.value = (event.clientX - box.left) / box.width + ' ' + (event.clientY - box.top) / box.height;
 field.dispatchEvent(new Event('change', {bubbles: true}))"""
 _BUTTONS = {"button_width": "max-content"}
+# The label beside its buttons, not above them.
+_ONE_ROW = {"display": "flex", "align_items": "center", "grid_gap": "6px", "margin": "0 12px 0 2px"}
+_THIRD = {"continuous_update": False, "layout": {"width": "270px"}}  # three side by side, even on a projector
 
 
 def key_explorer(file: Any, model: Any = None) -> ipywidgets.VBox:
@@ -85,12 +88,12 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
     seen = dict(pictures)
     shown: list[Picture] = []
     which, scene, cmap = (
-        ipywidgets.ToggleButtons(options=options, description=say(f"widgets.{name}"), style=_BUTTONS)
+        ipywidgets.ToggleButtons(options=options, description=say(f"widgets.{name}"), style=_BUTTONS, layout=_ONE_ROW)
         for name, options in (("weights", list(models)), ("picture", list(seen)), ("colours", list(COLOUR_MAPS[:3])))
     )
     usual = get_encoder(next(iter(models.values())).encoder).input_size
     size, across, down = (
-        ipywidgets.IntSlider(value, least, most, step, description=say(f"widgets.{name}"), continuous_update=False)
+        ipywidgets.IntSlider(value, least, most, step, description=say(f"widgets.{name}"), **_THIRD)
         for name, value, least, most, step in
         (("input_size", usual, 56, 518, 14), ("across", 50, 0, 100, 1), ("down", 50, 0, 100, 1)))  # fmt: skip
     point, picture = ipywidgets.HTML(), ipywidgets.HTML()  # the words come first, where the controls are
@@ -103,7 +106,7 @@ def depth_viewer(models: Mapping[str, Any], pictures: Mapping[str, npt.NDArray[n
         shown[:] = [drawn]
         picture.value = drawn.to_html().replace("<img ", f'<img onclick="{escape(_CLICK)}" ', 1)
         said = say("widgets.point", weights=which.value, picture=scene.value, colours=cmap.value, words=words)
-        point.value = f"<p>{escape(said)}</p>"
+        point.value = escape(said)
 
     def move(change: Mapping[str, Any]) -> None:
         if place := views.clicked(change["new"], shown[0]):
@@ -135,7 +138,7 @@ def _upload(seen: dict[str, npt.NDArray[np.uint8]], scene: Any, point: Any, show
                 if again:  # in the place of the first, so no control has changed
                     show()
         except CheckpointError as error:
-            point.value = f"<p>✗ {escape(str(error))}</p>"
+            point.value = f"✗ {escape(str(error))}"
 
     upload.observe(take, "value")
     return upload

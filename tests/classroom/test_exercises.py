@@ -150,6 +150,7 @@ def test_an_answer_that_raises_is_explained() -> None:
         ("02-order", "DDP, compile"),
         ("06-silent", "None"),
         ("04-absrel", "0.3"),
+        ("05-facts", ["max_depth"]),
     ],
 )
 def test_what_means_the_same_is_right(exercise: str, answer: str) -> None:
@@ -163,6 +164,7 @@ def test_guesses_that_are_open_are_named() -> None:
 
 def test_a_reply_shows_itself_escaped() -> None:
     assert "&lt;b&gt;" in check("02-encoder", "<b>")._repr_html_()
+    assert "<code>pretrained</code>" in check("05-trap", _NAMES)._repr_html_()
 
 
 def test_an_unknown_exercise_names_the_known_ones() -> None:
