@@ -7,7 +7,6 @@ No names, no times, nothing sent anywhere.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +15,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..texts import say
+from ..writing.replacing import replacing
 from .exercises import EXERCISES
 from .setup import lesson_folder
 
@@ -82,9 +82,8 @@ def progress(lesson: str = "") -> Progress:
     states = {name: next((s for s in ("solved", "tried") if (kept / f"{name}.{s}").exists()), "not yet")
               for name in EXERCISES}  # fmt: skip
     file = kept / HAND_IN
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(Progress(states).to_dict(), indent=1) + "\n", encoding="utf-8")
-    part.replace(file)
+    with replacing(file, overwrite=True) as part:
+        part.write_text(json.dumps(Progress(states).to_dict(), indent=1) + "\n", encoding="utf-8")
     return Progress({name: state for name, state in states.items() if name.startswith(lesson)}, file)
 
 
