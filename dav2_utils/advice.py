@@ -6,10 +6,9 @@ Standard library only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from .encoders import infer_encoder
-from .families import Recognised, rules
+from .families import Recognised, Rule, rules
 from .keys import Table
 from .texts import say
 from .wrappers import bare
@@ -48,21 +47,12 @@ def _of_a_training(name: str) -> bool:
 _TRAINING = ("loss", "criterion", "metric", "n_averaged", "num_updates")
 
 
-class About(NamedTuple):
-    """What to do with a network of a family."""
-
-    package: str  # where its class is: a repository, or a name for pip
-    cls: str
-    rename: dict[str, str]  # runs of components to exchange for the names of Depth Anything V2; mostly empty
-    note: str  # of the texts `families.notes`; empty if there is nothing more to say
-
-
-def about(family: str) -> About:
+def about(family: str) -> Rule:
     """What loads a network of `family`, and how its names become ours. Raises `KeyError` for an unknown family."""
     rule = next((rule for rule in rules() if family in rule.family), None)
     if rule is None:
         raise KeyError(f"there is no family {family!r} in families.json")
-    return About(rule.package, rule.cls, dict(rule.rename), rule.note)
+    return rule
 
 
 def advice(found: Recognised, encoder: str | None = None, taken: bool = False) -> list[str]:
@@ -72,9 +62,9 @@ def advice(found: Recognised, encoder: str | None = None, taken: bool = False) -
     """
     said, ours = [], _ours()
     if found.family:
-        package, cls, _, note = about(found.family[0])
-        said = [] if set(found.family) <= ours else [say("families.loader", package=package, cls=cls)]
-        said += [say(f"families.notes.{note}")] if note else []
+        rule = about(found.family[0])
+        said = [] if set(found.family) <= ours else [say("families.loader", package=rule.package, cls=rule.cls)]
+        said += [say(f"families.notes.{rule.note}")] if rule.note else []
     if found.contains and found.contains.at and set(found.contains.family) <= ours and not taken:
         at, option = found.contains.at, f" --encoder {encoder}" if encoder else ""
         family = " / ".join(found.contains.family)

@@ -67,8 +67,10 @@ def recognise(table: Table) -> Recognised:
 
 @dataclass(frozen=True)
 class Rule:
+    """How one table is told from others, and what to do with such a network."""
+
     family: list[str]
-    package: str = ""
+    package: str = ""  # where its class is: a repository, or a name for pip
     cls: str = ""
     variants: list[tuple[str, dict[str, str]]] = field(default_factory=list)  # the first whose entries are there
     has: dict[str, str] = field(default_factory=dict)
@@ -78,8 +80,8 @@ class Rule:
     at: tuple[str, ...] = ("",)
     ours: str | None = None
     never: dict[str, list[str]] = field(default_factory=dict)  # how variants begin that a family does not have
-    rename: dict[str, str] = field(default_factory=dict)
-    note: str = ""
+    rename: dict[str, str] = field(default_factory=dict)  # runs of components to exchange for our names; mostly empty
+    note: str = ""  # of the texts `families.notes`; empty if there is nothing more to say
 
 
 _NOTHING = Rule([])

@@ -26,7 +26,7 @@ from dav2_utils.repair.fixing import fix_file
 from dav2_utils.writing import disk
 
 torch.set_num_threads(1)
-BY_TORCH = ["half written", "prove", "seal"]  # what cannot be copied as it is
+BY_TORCH = ["half written", "prove"]  # what cannot be copied as it is
 STEPS = [
     "half copied",
     "compare",

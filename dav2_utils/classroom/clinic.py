@@ -65,11 +65,6 @@ def _under(prefix: str, state: StateDict) -> StateDict:
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
-def _hollow(encoder: str) -> StateDict:
-    """The names and full shapes of an official encoder over a single stored number each: a small file, a true table."""
-    return {name: torch.zeros(1).expand(info.shape) for name, info in table_for(encoder).items()}
-
-
 def _container_and_prefix(path: Path) -> None:
     wrapped = nn.DataParallel(_model())
     state = {"model": wrapped.state_dict(), "optimizer": {}, "epoch": 39, "previous_best": {"d1": 0.91}}
@@ -86,22 +81,14 @@ def _compiled(path: Path) -> None:
 
 def _inner(path: Path) -> None:
     model = _model()
-    state = model.state_dict()
     model.pretrained = nn.DataParallel(model.pretrained)  # type: ignore[assignment]
-    assert len(model.state_dict()) == len(state)
     torch.save(model.state_dict(), path)
 
 
 def _lightning(path: Path) -> None:
     state = _under("model.", _model().state_dict())
-    others = {
-        "epoch": 12,
-        "global_step": 4800,
-        "loops": {},
-        "callbacks": {},
-        "optimizer_states": [],
-        "lr_schedulers": [],
-    }
+    others: dict[str, Any] = {"epoch": 12, "global_step": 4800, "loops": {}, "callbacks": {}, "optimizer_states": [],
+                              "lr_schedulers": []}  # fmt: skip
     torch.save({"pytorch-lightning_version": "2.4.0", "state_dict": state} | others, path)
 
 
@@ -112,7 +99,9 @@ def _two_sets(path: Path) -> None:
 
 
 def _other_encoder(path: Path) -> None:
-    torch.save({"model": _under("module.", _hollow("vits")), "epoch": 119}, path)
+    """The names and full shapes of vits over a single stored number each: a small file, a true table."""
+    hollow = {name: torch.zeros(1).expand(info.shape) for name, info in table_for("vits").items()}
+    torch.save({"model": _under("module.", hollow), "epoch": 119}, path)
 
 
 def _transformers(path: Path) -> None:
@@ -157,38 +146,25 @@ def _silent(path: Path) -> None:
     torch.save(_model().state_dict(), path)
 
 
-_GITHUB = "https://github.com/"
 PATIENTS: dict[str, Patient] = {
-    "01": Patient("01",
-                  _GITHUB + "DepthAnything/Depth-Anything-V2/issues/8", "easy",
-                  ("training_container", "wrapper_prefix"), _container_and_prefix),
-    "02": Patient("02",
-                  _GITHUB + "DepthAnything/Depth-Anything-V2/issues/192", "easy", ("wrapper_prefix",), _prefix_alone),
-    "03": Patient("03",
-                  _GITHUB + "vllm-project/vllm/issues/1382", "easy", ("not_a_checkpoint",), _lfs_pointer),
-    "04": Patient("04",
-                  _GITHUB + "pytorch/pytorch/issues/16203", "easy", ("not_a_checkpoint",), _web_page),
-    "05": Patient("05",
-                  _GITHUB + "pingyang1117/PRBNet_PyTorch/issues/5", "easy", ("truncated_file",), _half_a_file),
-    "06": Patient("06",
-                  _GITHUB + "huggingface/pytorch-image-models/pull/2003", "medium", ("wrapper_prefix",), _compiled),
-    "07": Patient("07",
-                  _GITHUB + "QVPR/Patch-NetVLAD/pull/22", "medium", ("wrapper_prefix",), _inner),
-    "08": Patient("08",
-                  _GITHUB + "OpenTabular/DeepTab/issues/137", "medium",
-                  ("training_container", "outer_module_prefix"), _lightning),
-    "09": Patient("09",
-                  _GITHUB + "DepthAnything/Depth-Anything-V2/issues/90", "medium",
-                  ("training_container", "wrapper_prefix", "wrong_encoder"), _other_encoder),
-    "10": Patient("10",
-                  _GITHUB + "MIC-DKFZ/nnUNet/issues/2681", "medium",
-                  ("refused_pickle", "training_container", "wrapper_prefix"), _numpy_inside),
-    "11": Patient("11",
-                  _GITHUB + "ultralytics/yolov5/issues/353", "nasty", ("whole_model", "wrapper_prefix"), _whole_model),
-    "12": Patient("12",
-                  _GITHUB + "Westlake-AGI-Lab/Distill-Any-Depth/issues/11", "nasty", ("other_naming",), _transformers),
-    "13": Patient("13",
-                  _GITHUB + "open-mmlab/mmagic/issues/1439", "nasty", ("ema_copy",), _two_sets),
-    "14": Patient("14",
-                  _GITHUB + "heyoeyo/muggled_dpt/issues/5", "nasty", (), _silent),
+    name: Patient(name, f"https://github.com/{case}", difficulty, causes, make)
+    for name, case, difficulty, causes, make in (
+        ("01", "DepthAnything/Depth-Anything-V2/issues/8", "easy",
+         ("training_container", "wrapper_prefix"), _container_and_prefix),
+        ("02", "DepthAnything/Depth-Anything-V2/issues/192", "easy", ("wrapper_prefix",), _prefix_alone),
+        ("03", "vllm-project/vllm/issues/1382", "easy", ("not_a_checkpoint",), _lfs_pointer),
+        ("04", "pytorch/pytorch/issues/16203", "easy", ("not_a_checkpoint",), _web_page),
+        ("05", "pingyang1117/PRBNet_PyTorch/issues/5", "easy", ("truncated_file",), _half_a_file),
+        ("06", "huggingface/pytorch-image-models/pull/2003", "medium", ("wrapper_prefix",), _compiled),
+        ("07", "QVPR/Patch-NetVLAD/pull/22", "medium", ("wrapper_prefix",), _inner),
+        ("08", "OpenTabular/DeepTab/issues/137", "medium", ("training_container", "outer_module_prefix"), _lightning),
+        ("09", "DepthAnything/Depth-Anything-V2/issues/90", "medium",
+         ("training_container", "wrapper_prefix", "wrong_encoder"), _other_encoder),
+        ("10", "MIC-DKFZ/nnUNet/issues/2681", "medium",
+         ("refused_pickle", "training_container", "wrapper_prefix"), _numpy_inside),
+        ("11", "ultralytics/yolov5/issues/353", "nasty", ("whole_model", "wrapper_prefix"), _whole_model),
+        ("12", "Westlake-AGI-Lab/Distill-Any-Depth/issues/11", "nasty", ("other_naming",), _transformers),
+        ("13", "open-mmlab/mmagic/issues/1439", "nasty", ("ema_copy",), _two_sets),
+        ("14", "heyoeyo/muggled_dpt/issues/5", "nasty", (), _silent),
+    )
 }  # fmt: skip

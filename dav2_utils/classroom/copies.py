@@ -6,6 +6,7 @@ lesson is offered; `fresh` installs it and keeps the old copy beside it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,8 +17,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
+from ..errors import AlreadyThere, CheckpointError
 from ..texts import say
+from ..writing.replacing import replacing
 from .setup import COPIES
 
 _LINK = re.compile(r"\]\(\.\./((?:\.\./)*docs/)")
@@ -129,13 +131,8 @@ def _below(folder: Any, ending: str, path: str = "") -> Iterator[tuple[str, str]
 
 def _write(path: Path, text: str) -> None:
     """Whole or not at all, and never over a file that has appeared in the meantime."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    if path.exists():
-        part.unlink()
-    else:
-        part.replace(path)
+    with contextlib.suppress(AlreadyThere), replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _keep(path: Path) -> Path:

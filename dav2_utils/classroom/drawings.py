@@ -81,11 +81,11 @@ class Sheet:
         return finish(self.figure, alt)
 
 
-def _in_parts(name: str, wrappers: Any = WRAPPERS) -> list[tuple[str, str]]:
+def _in_parts(name: str) -> list[tuple[str, str]]:
     """A name cut into steps; those of wrappers are `added`."""
     steps = name.split(".")
     return [
-        (step + "." * (at < len(steps) - 1), "added" if step in wrappers and at < len(steps) - 1 else "ink")
+        (step + "." * (at < len(steps) - 1), "added" if step in WRAPPERS and at < len(steps) - 1 else "ink")
         for at, step in enumerate(steps)
     ]
 

@@ -7,7 +7,6 @@ No names, no times, nothing sent anywhere.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +15,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..texts import say
+from ..writing.replacing import replacing
 from .exercises import EXERCISES
 from .setup import lesson_folder
 
@@ -38,18 +38,16 @@ class Progress:
         return {"solved": self.solved, "tried": [n for n, state in self.exercises.items() if state == "tried"],
                 "exercises": len(self.exercises)}  # fmt: skip
 
-    def by_lesson(self) -> dict[str, list[str]]:
-        """The sign of each exercise, by the lesson's two digits."""
-        lessons: dict[str, list[str]] = {}
+    def by_lesson(self) -> dict[str, list[tuple[str, str]]]:
+        """The sign and the name of each exercise, by the lesson's two digits."""
+        lessons: dict[str, list[tuple[str, str]]] = {}
         for name, state in self.exercises.items():
-            lessons.setdefault(name[:2], []).append(_SIGNS[state])
+            lessons.setdefault(name[:2], []).append((_SIGNS[state], name[3:]))
         return lessons
 
     def _rows(self) -> list[tuple[str, str]]:
-        said = {lesson: [] for lesson in self.by_lesson()}  # type: dict[str, list[str]]
-        for name, state in self.exercises.items():
-            said[name[:2]].append(f"{_SIGNS[state]} {name[3:]}")
-        return [(say("progress.lesson", lesson=lesson), "  ".join(words)) for lesson, words in said.items()]
+        return [(say("progress.lesson", lesson=lesson), "  ".join(map(" ".join, each)))
+                for lesson, each in self.by_lesson().items()]  # fmt: skip
 
     def _heading(self) -> str:
         return say("progress.heading", solved=len(self.solved), all=len(self.exercises))
@@ -82,9 +80,8 @@ def progress(lesson: str = "") -> Progress:
     states = {name: next((s for s in ("solved", "tried") if (kept / f"{name}.{s}").exists()), "not yet")
               for name in EXERCISES}  # fmt: skip
     file = kept / HAND_IN
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(Progress(states).to_dict(), indent=1) + "\n", encoding="utf-8")
-    part.replace(file)
+    with replacing(file, overwrite=True) as part:
+        part.write_text(json.dumps(Progress(states).to_dict(), indent=1) + "\n", encoding="utf-8")
     return Progress({name: state for name, state in states.items() if name.startswith(lesson)}, file)
 
 
@@ -101,7 +98,7 @@ class HandedIn:
         width = max(map(len, self.files), default=0)
         return "\n".join(
             f"{name:{width}}  {say('progress.count', solved=f'{len(each.solved):2}', all=len(each.exercises))}  "
-            + "  ".join(f"{lesson} {''.join(signs)}" for lesson, signs in each.by_lesson().items())
+            + "  ".join(f"{lesson} {''.join(sign for sign, _ in of_it)}" for lesson, of_it in each.by_lesson().items())
             for name, each in self.files.items()
         )
 

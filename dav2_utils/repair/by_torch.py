@@ -12,7 +12,7 @@ from ..files.checkpoint import Checkpoint, inspect_file
 from ..writing.disk import require_space
 from .reading import as_seen, read_parts, read_tensors, require_dense, tensors_in, walk
 from .stripping import StateDict, compact, renamed
-from .writing import fingerprint, identical, in_parallel, seal, write_pth, write_safetensors
+from .writing import fingerprint, identical, in_parallel, write_pth, write_safetensors
 
 
 def write_by_torch(
@@ -55,10 +55,9 @@ def prove(written: Path, whole: Any, state: StateDict, path: tuple[str, ...] = (
     pairs = list(zip(tensors_in(whole), tensors_in(back), strict=True)) if again.format != "safetensors" else [
         ((name, tensor), (name, back[name])) for name, tensor in state.items()
     ]  # fmt: skip
-    jobs = [lambda: identical((a, b) for (_, a), (_, b) in pairs), lambda: fingerprint(walk(back, path))]
-    if again.format == "torch-zip":
-        jobs.append(lambda: seal(written))
-    same, digest, *_ = in_parallel(*jobs)
+    same, digest = in_parallel(
+        lambda: identical((a, b) for (_, a), (_, b) in pairs), lambda: fingerprint(walk(back, path))
+    )
     if not same or any(a != b for (a, _), (b, _) in pairs) or set(walk(back, path)) != set(state):
         raise WriteError("What was written is not what was read", do="Check the disk; the new file was deleted")
     return str(digest)

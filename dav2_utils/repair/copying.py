@@ -45,24 +45,18 @@ def plan_copy(
     `keep`: everything else in the file stays, and only the names change.
     """
     with contextlib.suppress(ArchiveError):  # a record that is not what it says: torch may know better, or say why
-        return _plan(opened, diagnosis, source, format, keep, facts)
+        found = None if keep and opened.format != "torch-zip" else _located(opened, diagnosis, source)
+        if found is None:
+            return None
+        state = renamed(found, diagnosis.rename)
+        if keep:
+            plan = plan_renaming(opened, source, diagnosis.path, diagnosis.rename)
+        elif format == "safetensors":
+            plan = plan_safetensors(state, facts)
+        else:
+            plan = plan_torch_zip(state, source)
+        return Copied(plan, state, diagnosis.path if keep else ()) if plan else None
     return None
-
-
-def _plan(
-    opened: Checkpoint, diagnosis: Diagnosis, source: BinaryIO, format: str, keep: bool, facts: Mapping[str, Any]
-) -> Copied | None:
-    found = None if keep and opened.format != "torch-zip" else _located(opened, diagnosis, source)
-    if found is None:
-        return None
-    state = renamed(found, diagnosis.rename)
-    if keep:
-        plan = plan_renaming(opened, source, diagnosis.path, diagnosis.rename)
-    elif format == "safetensors":
-        plan = plan_safetensors(state, facts)
-    else:
-        plan = plan_torch_zip(state, source)
-    return Copied(plan, state, diagnosis.path if keep else ()) if plan else None
 
 
 def _located(opened: Checkpoint, diagnosis: Diagnosis, source: BinaryIO) -> OrderedDict[str, Located] | None:

@@ -13,6 +13,7 @@ from ..files.checkpoint import Checkpoint
 from ..files.placeholders import Extra
 from ..files.torchzip import TorchZip
 from .taking import can_be_taken, take, unchanged
+from .writing import dtype_of
 
 if TYPE_CHECKING:
     import torch
@@ -81,9 +82,7 @@ def read_set(opened: Checkpoint, path: tuple[str, ...], mmap: bool = False) -> M
     somebody writes to it. Raises as `read_tensors` does, and when the tensors are not those that `inspect_file` saw.
     """
     weights = opened.at(path)
-    refused = bool(opened.globals) or opened.beyond
-    able = weights is not None and can_be_taken(opened, weights, refused)
-    if weights is not None and able and (found := take(opened, weights, mmap)) is not None:
+    if weights and can_be_taken(opened) and (found := take(opened, weights, mmap)) is not None:
         return found
     return as_seen(walk(read_tensors(opened, mmap), path), opened, path)
 
@@ -113,7 +112,7 @@ def as_seen(found: Mapping[str, Any], opened: Checkpoint, path: tuple[str, ...])
     for name, info in weights.table.items():
         value = found[name] if name in found else None  # noqa: SIM401 - what a file puts into it can hide its `get`
         if not isinstance(info, Extra):
-            if not isinstance(value, torch.Tensor) or _looks(value) != (info.shape, info.dtype):
+            if not isinstance(value, torch.Tensor) or (tuple(value.shape), dtype_of(value)) != info:
                 found_out = (
                     f"{opened.file} changed while it was read, or is made to mislead: {name!r} is not what it was"
                 )
@@ -122,10 +121,6 @@ def as_seen(found: Mapping[str, Any], opened: Checkpoint, path: tuple[str, ...])
         seen[name] = value
     seen._metadata = getattr(found, "_metadata", None)  # type: ignore[attr-defined]
     return seen
-
-
-def _looks(tensor: torch.Tensor) -> tuple[tuple[int, ...], str]:
-    return tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
 
 
 def require_dense(tensor: torch.Tensor, name: str) -> torch.Tensor:

@@ -7,7 +7,6 @@ against its checksum while it is read. Tensors that share memory in the file sha
 from __future__ import annotations
 
 import os
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..errors import ArchiveError, CheckpointError, SourceChanged
 from ..files.archives import fill
 from ..files.checkpoint import Checkpoint
-from ..files.placeholders import Placed
 from ..files.weightsets import WeightSet
 from ..writing.source import Stored, locate
 
@@ -28,22 +26,16 @@ _ROTTEN = "Take another copy of it, if there is one: something changed these byt
 _ROTTEN += "torch.load looks at no checksums and would load them as they are"
 
 
-def can_be_taken(opened: Checkpoint, weights: WeightSet, refused: bool) -> bool:
-    """Whether the file describes these tensors completely, so that they can be read without torch's own loader.
+def can_be_taken(opened: Checkpoint) -> bool:
+    """Whether tensors may be read without torch's own loader.
 
-    Where another tensor in it is special, torch is asked first; unless it refuses the file anyway.
+    Where one in the file is special, torch is asked first; unless it refuses the file anyway.
     """
-    if opened.format == "safetensors":
-        return True
-    plain = all(isinstance(info, Placed) and info.described.plain for info in weights.table.values())
-    return opened.format == "torch-zip" and plain and (opened.plain or refused) and _little()
-
-
-def _little() -> bool:
     import torch
 
     default: Any = torch.serialization.get_default_load_endianness()
-    return sys.byteorder == "little" and (default is None or default.name != "BIG")
+    alone = opened.plain or bool(opened.globals) or opened.beyond
+    return opened.format == "safetensors" or (alone and (default is None or default.name != "BIG"))
 
 
 @contextmanager
@@ -72,7 +64,7 @@ def _stamp(file: BinaryIO) -> tuple[int, int]:
 def take(opened: Checkpoint, weights: WeightSet, mmap: bool = False) -> OrderedDict[str, torch.Tensor] | None:
     """The tensors of `weights`, in memory of their own, or with `mmap` in the file itself.
 
-    None if the file must be read by torch after all. Raises `CheckpointError` for a file that changed, and for bytes
+    None if only torch can say where one of them lies. Raises `CheckpointError` for a file that changed, and for bytes
     that are not those that were written.
     """
     import torch
@@ -80,11 +72,12 @@ def take(opened: Checkpoint, weights: WeightSet, mmap: bool = False) -> OrderedD
     storages = dict[Stored, torch.UntypedStorage]()
     found = OrderedDict[str, torch.Tensor]()
     with unchanged(opened) as file:
-        for name, one in locate(opened, weights.table, file):
+        places = dict(locate(opened, weights.table, file))
+        if opened.format != "safetensors" and None in places.values():
+            return None
+        for name, one in places.items():
             kind = getattr(torch, weights.table[name].dtype, None)
             if one is None or kind is None:
-                if opened.format == "torch-zip":
-                    return None
                 raise CheckpointError(f"{name!r} is stored as {weights.table[name].dtype}, for which torch has no "
                                       "tensors", do="Convert it with the program that wrote it")  # fmt: skip
             if one.storage not in storages:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,11 +23,11 @@ Tensors = Mapping[str, "torch.Tensor"]
 
 
 def write_pth(content: Any, path: Path) -> None:
-    """`torch.save`, straight from mapped memory; the checksums are left to `seal`, as torch's own are slow."""
+    """`torch.save`, straight from mapped memory, with checksums whatever torch was told before."""
     import torch
 
     before = torch.serialization.get_crc32_options()
-    torch.serialization.set_crc32_options(False)
+    torch.serialization.set_crc32_options(True)
     try:
         # Through a path, its name would be in every record. Buffered, since one raw write ends after 2 GiB at most.
         with path.open("r+b") as file:
@@ -39,36 +36,6 @@ def write_pth(content: Any, path: Path) -> None:
         raise WriteError(f"torch cannot write this: {error}", do="Leave out --keep-training-state") from error
     finally:
         torch.serialization.set_crc32_options(before)
-
-
-def seal(path: Path) -> None:
-    """Put the checksum of every record into the zip archive at `path`, as `unzip -t` and others expect it."""
-    with zipfile.ZipFile(path) as archive, path.open("r+b") as file:
-        at = archive.start_dir
-        for entry in archive.infolist():
-            file.seek(entry.header_offset)
-            local = file.read(30)
-            start = entry.header_offset + 30 + sum(struct.unpack("<HH", local[26:30]))
-            checksum = struct.pack("<I", _checksum(file, start, entry.file_size))
-            flags = struct.unpack("<H", local[6:8])[0]
-            after = start + entry.compress_size
-            file.seek(after if flags & 8 else entry.header_offset + 14)
-            if flags & 8 and file.read(4) != b"PK\x07\x08":  # a data descriptor may come without its mark
-                file.seek(after)
-            file.write(checksum)
-            file.seek(at)
-            record = file.read(46)
-            file.seek(at + 16)
-            file.write(checksum)
-            at += 46 + sum(struct.unpack("<HHH", record[28:34]))
-
-
-def _checksum(file: Any, start: int, size: int) -> int:
-    file.seek(start)
-    value = 0
-    while size > 0 and (chunk := file.read(min(CHUNK, size))):
-        value, size = zlib.crc32(chunk, value), size - len(chunk)
-    return value
 
 
 def write_safetensors(tensors: Tensors, path: Path, facts: Mapping[str, Any]) -> None:

@@ -50,9 +50,9 @@ def _identity(path: Path) -> tuple[int, ...] | None:
 
 
 @contextlib.contextmanager
-def replacing(target: Path, like: Path | None = None, overwrite: bool = False) -> Iterator[Path]:
+def replacing(target: Path, overwrite: bool = False) -> Iterator[Path]:
     """`replacing_all` for one file: gives the path to write to, which becomes `target` at the end of the block."""
-    with replacing_all([Place(target, overwrite)], like) as [temporary]:
+    with replacing_all([Place(target, overwrite)]) as [temporary]:
         yield temporary
 
 
