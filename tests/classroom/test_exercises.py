@@ -120,7 +120,7 @@ def test_wrong_answers_get_what_was_seen_and_a_nudge(exercise: str, answer: Any)
 
 
 def test_a_nudge_is_about_the_answer() -> None:
-    assert "one text" in check("03-coats", lambda name: name.split(".")).text
+    assert "one string" in check("03-coats", lambda name: name.split(".")).text
     assert "by the truth" in check("04-absrel", 0.222).text, "a rounded number is the same mistake"
     assert "in quotes" in check("05-inner", nn.Linear(2, 2).state_dict()).text
 
