@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from collections import Counter
 from itertools import pairwise
-from os.path import commonprefix
 from textwrap import fill
 from typing import Any
 
@@ -113,7 +111,9 @@ def _by_names(message: Message) -> Found:
     if not message.unexpected:  # torch says first what is missing
         as_unexpected = replace(message, unexpected=message.headless)
         readings.append(causes_of(replace(of_message(as_unexpected), **begun), alone))  # type: ignore[arg-type]
-        readings[1].worth += 0.1  # its last list is that, unless nothing is unexpected
+        # its last list is that, unless nothing is unexpected; and torch never misses the counters of BatchNorm
+        ends = {name.rpartition(".")[2] for name in message.headless}
+        readings[1].worth += -0.3 if "running_var" in ends and "num_batches_tracked" not in ends else 0.1
     best, *rest = sorted(readings, key=lambda found: -found.worth)
     other = next((f for found in rest for f in found.causes[:1] if f.cause != best.causes[0].cause), None)
     return replace(best, other=best.other or (other if len(best.causes) == 1 else None), undone=False)
@@ -139,49 +139,45 @@ def alone(diff: Difference) -> list[Finding]:
     names = list(diff.names)
     if not diff.one_list or len(names) < 2:
         return []
-    side, path = "model" if diff.missing else "file", _around(names)
+    families = len({family(name) for name in names})
+    part = families > 1 and (_one_part(names) or not any(name.endswith("weight") for name in names))
+    renamed = 0.04 if _chunked(names) else 0.08 if part else 0.5 if diff.model_class or families == 1 else 0.3
+    side = "model" if diff.missing else "file"
+    readings = [("other_naming", f"naming_unseen_{side}", renamed)]
+    path = _around(names)
+    if not (part or families == 1) and _everything(names, diff.begun) and not (_inside(names) and side == "file"):
+        if diff.missing and not diff.begun:  # behind such a list nothing is unexpected
+            readings += [("sharded_model", "sharded_part", 0.1)]
+        elif diff.missing:
+            readings = [("wrapper_prefix", "all_missing_wrapper", 0.15), _WHOLE.get(diff.model_class, _WHOLE[path > ""])]
+        elif path:
+            readings += [("outer_module_prefix", "all_unexpected_outer", 0.14)]
+        else:
+            readings += [("missing_outer_prefix", "all_unexpected_inner", 0.14)]
+            readings += [("model_is_wrapped", "all_unexpected_wrapped", 0.15)]
     args = {"name": names[0], "names": tuple(names), "count": len(names), "path": path[:-1]}
+    return [Finding(cause, text, set(names), args, cost) for cause, text, cost in readings]
 
-    def reading(cause: str, text: str, cost: float) -> Finding:
-        return Finding(cause, text, set(names), args, cost)
 
-    unseen = f"naming_unseen_{side}"
-    if _chunked(names):
-        return [reading("other_naming", unseen, 0.04)]
-    option = len({family(name) for name in names}) == 1  # one tensor of every layer: more likely that
-    other = reading("other_naming", unseen, 0.5 if diff.model_class or option else 0.3)
-    if option:
-        return [other]
-    weightless = not any(name.endswith("weight") for name in names)  # every network has weights
-    if one_part(names) or (weightless and len(names) > 3):
-        return [reading("other_naming", unseen, 0.08)]
-    if not everything(names, diff.begun) or (_inside(names) and (side == "file" or not diff.begun)):
-        return [other]
-    if not starts(names) and diff.begun:
-        return [reading("sharded_model", "sharded_part", 0.1), other] if diff.missing else [other]
-    if side == "file":
-        if path:
-            return [reading("outer_module_prefix", "all_unexpected_outer", 0.14), other]
-        return [reading("missing_outer_prefix", "all_unexpected_inner", 0.14), reading("model_is_wrapped", "all_unexpected_wrapped", 0.15)]
-    if diff.model_class == "DinoVisionTransformer":  # DINOv2 saves its backbone under teacher
-        return [reading("training_container", "all_missing_container", 0.14), reading("wrapper_prefix", "all_missing_wrapper", 0.2)]
-    if diff.model_class == "DepthAnything":  # version 1, whose metric training wraps it as core.core.
-        return [reading("outer_module_prefix", "all_missing_outer", 0.14), reading("wrapper_prefix", "all_missing_wrapper", 0.2)]
-    wrapper = reading("wrapper_prefix", "all_missing_wrapper", 0.15)
-    box = reading("training_container", "all_missing_container", 0.16)
-    if path:
-        return [reading("missing_outer_prefix", "all_missing_inner", 0.14), wrapper]
-    return [wrapper, box]
+#: What a model of which everything is missing means besides a wrapper: by its class, or by whether it is below one path
+_WHOLE: dict[str | bool, tuple[str, str, float]] = {
+    "DinoVisionTransformer": ("training_container", "all_missing_container", 0.14),  # DINOv2 saves it under teacher
+    "DepthAnything": ("outer_module_prefix", "all_missing_outer", 0.14),  # version 1's metric training: core.core.
+    True: ("missing_outer_prefix", "all_missing_inner", 0.14),
+    False: ("training_container", "all_missing_container", 0.16),
+}
 
 
 def _around(names: list[str]) -> str:
     """The path (with its dot) that all names begin with, if parts of a network are side by side below it."""
-    path = names[0][: len(commonprefix(names))].rpartition(".")[0] + "."
+    low, high = min(names), max(names)
+    same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    path = low[: low.rfind(".", 0, same) + 1]
     below = {name[len(path) :].partition(".")[0] for name in names}
-    return path if len(path) > 1 and sum(not part.isdigit() for part in below) > 1 else ""
+    return path if sum(not part.isdigit() for part in below) > 1 else ""
 
 
-def one_part(names: list[str]) -> bool:
+def _one_part(names: list[str]) -> bool:
     """Whether all names share a component behind their first number: one part of every block, or of every layer."""
     paths = [NUMBERED.split(name, maxsplit=1) for name in names]
     behind = [path[-1].strip(".").split(".") for path in paths]
@@ -192,12 +188,13 @@ def one_part(names: list[str]) -> bool:
 def _chunked(names: list[str]) -> bool:
     """Whether a second number goes on counting where the first one changes: blocks.0.2, then blocks.1.3."""
     runs: dict[str, dict[str, list[int]]] = {}
-    for name in names:
-        if match := _TWO_NUMBERS.match(name):
-            runs.setdefault(match[1], {}).setdefault(match[2], []).append(int(match[3]))
+    for match in filter(None, map(_TWO_NUMBERS.match, names)):
+        runs.setdefault(match[1], {}).setdefault(match[2], []).append(int(match[3]))
     return any(len(by) > 1 and all(min(b) == max(a) + 1 for a, b in pairwise(by.values())) for by in runs.values())
 
-_TWO_NUMBERS = re.compile(r"(.*?\.|)(\d+)\.(\d+)\.")
+
+_TWO_NUMBERS = re.compile(r"((?:[^.]*[^.\d][^.]*\.)*)(\d+)\.(\d+)\.")
+
 
 def _inside(names: list[str]) -> bool:
     """Whether a list ends within the numbered blocks that most of it is about, and not with what stands behind them."""
@@ -205,18 +202,14 @@ def _inside(names: list[str]) -> bool:
     return 2 * stems.count(NUMBERED.split(names[-1], maxsplit=1)[0]) > len(names)
 
 
-def starts(names: list[str]) -> bool:
-    numbers = (match for name in names if (match := re.search(r"\d+", name)))
-    first = next(numbers, None)
-    return first is None or int(first[0]) < 2
-
-
-def everything(names: list[str], begun: bool) -> bool:
-    """Names from all over a network: from its first parts on, or of several layers within one block."""
-    first = [name for name in names if not any(part.isdigit() and int(part) for part in name.split("."))]
+def _everything(names: list[str], begun: bool) -> bool:
+    """Names from all over a network: from its first parts on, or of several layers and to its end."""
     layers = {NUMBERED.sub("#", name.rpartition(".")[0] + ".") for name in names}
-    spread = len(tops(first)) > 1 or len({".".join(name.split(".")[:2]) for name in first}) > 1
-    return len(names) > 3 and ((begun and len(first) > 2 and spread) or len(layers) > 3)
+    if not begun:
+        return len(layers) > 3 and not _inside(names)
+    first = [name for name in names if not any(part.isdigit() and int(part) for part in name.split("."))]
+    number = next((int(match[0]) for name in names if (match := re.search(r"\d+", name))), 0)
+    return number < 2 and len(names) > 3 and ((len(first) > 2 and (_around(first) or len(tops(first)) > 1)) or len(layers) > 3)
 
 
 def _linked(found: CauseFound) -> str:

@@ -197,7 +197,7 @@ def surplus(diff: Difference) -> Finding | None:
     new = diff.agree is not None and not roots & tops(diff.agree)  # modules that the model has nothing of
     if not names or diff.missing or len(roots) > 3 or (not new and (in_every_layer(names) or continued(names))):
         return None
-    if diff.one_list and len(names) > 20 and _stems(names):
+    if diff.one_list and len(names) > 20:
         return None  # the network itself
     own = diff.agree is None or new or _last_layer(names)
     blocks = roots & words("blocks") or not all("." in name or _HEADS.search(name) for name in names)
@@ -278,7 +278,8 @@ def _below(names: list[str], diff: Difference) -> bool:
 def one_of_several(diff: Difference) -> Finding | None:
     """The file has a part of the model and nothing else, cut somewhere among its blocks."""
     names = [name for name in diff.missing if not bookkeeping(name)]
-    if not diff.whole or not names or diff.unexpected or diff.sizes or in_every_layer(names) or continued(names):
+    shown = diff.whole or (diff.one_list and diff.begun)
+    if not shown or not names or diff.unexpected or diff.sizes or in_every_layer(names) or continued(names):
         return None
     blocks = {_block(name) for name in names}
     there = _stems(diff.agree or ())

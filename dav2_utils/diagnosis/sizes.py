@@ -98,7 +98,8 @@ def sliced(diff: Difference) -> Finding | None:
         return None
     pairs = {(file[i], model[i]) for file, model in sizes.values() for i in differing((file, model))}
     parts = next((n for n in range(2, 65) if all(-(-b // n) == a or a == b // n for a, b in pairs)), 0)
-    if not parts or len(sizes) < 2 or (len({Fraction(a, b) for a, b in pairs}) > 1 and not all(
+    alone = diff.whole and len({name.rpartition(".")[0] for name in sizes}) == 1  # and nothing else was cut
+    if not parts or alone or (len({Fraction(a, b) for a, b in pairs}) > 1 and not all(
             differing(pair) == [0] for pair in sizes.values())):  # fmt: skip
         return None
     return Finding("sharded_model", "sharded_slices", set(sizes), _first(sizes, parts=parts), _doubt(diff, pairs, parts))
