@@ -117,7 +117,7 @@ class Lesson:
             except TimeoutError:
                 self.page.keyboard.press("Escape")
         box.wait_for()
-        # Twice a second, and of the text alone: a question that needs the layout, 60 times a second, costs a whole core.
+        # Twice a second, and of the text alone: what needs the layout, asked 60 times a second, costs a whole core.
         self.page.wait_for_function(
             "![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('*'))",
             timeout=240_000, polling=500,
