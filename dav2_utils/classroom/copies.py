@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..texts import say
-from .setup import COPIES
+from .setup import COPIES, folder_of_copies
 
 _LINK = re.compile(r"\]\(\.\./((?:\.\./)*docs/)")
 
@@ -42,14 +42,15 @@ class Copied:
         return "\n".join(lines) or say("copies.folder", folder=self.folder)
 
 
-def copy_lessons(folder: str | os.PathLike[str] = COPIES, fresh: Iterable[str] | None = None) -> Copied:
+def copy_lessons(folder: str | os.PathLike[str] | None = None, fresh: Iterable[str] | None = None) -> Copied:
     """Cleared copies of all lessons in `folder`, where they are not there yet.
 
+    Without `folder`, the one with the copies that are worked in (a terminal in the lab is inside it), or `my_lessons`.
     `fresh`: the lessons, by the beginnings of their names, that are wanted clean again; empty for all. A copy that was
     worked in is kept beside it as `NAME.old.ipynb` (then `.old1`, ...). Raises `CheckpointError` (kind `usage`) for a
     beginning that no lesson has.
     """
-    target = Path(folder)
+    target = Path(folder or folder_of_copies() or COPIES)
     done = Copied(target)
     lessons = dict(stored())
     wanted = None if fresh is None else tuple(fresh) or ("",)
