@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import AlreadyThere, CheckpointError
 from ..texts import say
 from ..writing.replacing import replacing
-from .setup import COPIES
+from .setup import COPIES, folder_of_copies
 
 _LINK = re.compile(r"\]\(\.\./((?:\.\./)*docs/)")
 
@@ -44,14 +44,15 @@ class Copied:
         return "\n".join(lines) or say("copies.folder", folder=self.folder)
 
 
-def copy_lessons(folder: str | os.PathLike[str] = COPIES, fresh: Iterable[str] | None = None) -> Copied:
+def copy_lessons(folder: str | os.PathLike[str] | None = None, fresh: Iterable[str] | None = None) -> Copied:
     """Cleared copies of all lessons in `folder`, unless they are already there.
 
+    Without `folder`, the copies that are being worked in (a terminal in the lab is inside them), or `my_lessons`.
     `fresh`: beginnings of the names of lessons to make clean again; empty for all. A copy that was worked in is kept
     beside it as `NAME.old.ipynb` (then `.old1`, ...). Raises `CheckpointError` (kind `usage`) for a beginning that no
     lesson has.
     """
-    target = Path(folder)
+    target = Path(folder or folder_of_copies() or COPIES)
     done = Copied(target)
     lessons = dict(stored())
     wanted = None if fresh is None else tuple(fresh) or ("",)

@@ -27,11 +27,19 @@ def lesson_folder(name: str = "") -> Path:
     return folder
 
 
-def _runs() -> Path:
+def folder_of_copies() -> Path | None:
+    """The copies that this is the folder of, or that lie in or just above it; None if there are none yet."""
     stored = _REPOSITORY / "notebooks"
     for folder in (Path(), Path(".."), Path(COPIES)):  # a translation's lessons are one folder further down
         if (folder / FIRST).is_file() and stored not in (folder.resolve(), folder.resolve().parent):
-            return folder / "runs"
+            return folder
+    return None
+
+
+def _runs() -> Path:
+    stored = _REPOSITORY / "notebooks"
+    if copies := folder_of_copies():
+        return copies / "runs"
     if (stored / FIRST).is_file() and os.access(_REPOSITORY, os.W_OK):
         return _REPOSITORY / COPIES / "runs"
     return Path(tempfile.gettempdir()) / "dav2_lessons"

@@ -42,7 +42,7 @@ def lessons(words: tuple[str, ...], fresh: bool, asked: bool, folder: Path | Non
 def _copies(fresh: tuple[str, ...] | None, folder: Path | None) -> Any:
     from ..classroom.copies import copy_lessons
 
-    return copy_lessons(folder, fresh) if folder else copy_lessons(fresh=fresh)
+    return copy_lessons(folder, fresh)
 
 
 def _progress(files: tuple[str, ...]) -> Any:

@@ -51,6 +51,17 @@ def test_fresh_keeps_every_old_copy_beside_the_clean_one(tmp_path: Path) -> None
         copy_lessons(tmp_path, fresh=["99"])
 
 
+def test_inside_the_copies_they_are_made_fresh_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lesson says `dav2 lessons --fresh`, and the lab's terminal and cells are in the folder of copies."""
+    copies_there = tmp_path / "my_lessons"
+    copy_lessons(copies_there)
+    (copies_there / LESSON).write_text("my work", encoding="utf-8")
+    monkeypatch.chdir(copies_there)
+    assert copy_lessons(fresh=["02"]).renewed and not (copies_there / "my_lessons").exists()
+    monkeypatch.chdir(tmp_path)
+    assert copy_lessons().folder == Path("my_lessons")
+
+
 def test_a_newer_lesson_is_offered_and_not_forced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy_lessons(tmp_path)
     mine = json.loads((tmp_path / LESSON).read_text(encoding="utf-8"))
