@@ -18,7 +18,10 @@ def say(name: str, /, **arguments: Any) -> str:
 
     Without a translation it is English. Raises `KeyError` for a name, or an argument, that the English text lacks.
     """
-    return (find(name) or _unknown(name)).format(**arguments)
+    template = find(name)
+    if template is None:
+        raise KeyError(f"there is no text called {name!r} in locale/en.json")
+    return template.format(**arguments)
 
 
 def find(name: str) -> str | None:
@@ -49,10 +52,6 @@ def _texts(code: str) -> dict[str, Any]:
 
     place = resources.files("dav2_utils") / "locale" / f"{code}.json"
     return dict(json.loads(place.read_text(encoding="utf-8"))) if place.is_file() else {}
-
-
-def _unknown(name: str) -> str:
-    raise KeyError(f"there is no text called {name!r} in locale/en.json")
 
 
 def printable(text: str, most: int | None = 200) -> str:

@@ -13,7 +13,7 @@ from ..errors import BadTensor
 from .placeholders import Made, Ordered, Tensor, as_dict
 from .stack import Machine
 
-Step = Callable[[Machine], None]
+Step = Callable[[Machine], object]
 
 
 def _push(read: Callable[[Machine], Any]) -> Step:
@@ -61,10 +61,6 @@ def _proto(machine: Machine) -> None:
         raise ValueError("a protocol that does not exist")
 
 
-def _frame(machine: Machine) -> None:
-    machine.take(8)
-
-
 def _pop(machine: Machine) -> None:
     if machine.marks[-1:] == [len(machine.stack)]:
         machine.marks.pop()
@@ -72,17 +68,9 @@ def _pop(machine: Machine) -> None:
         machine.stack.pop()
 
 
-def _pop_mark(machine: Machine) -> None:
-    machine.since_mark()
-
-
 def _int(machine: Machine) -> int:
     line = machine.line()
     return line == "01" if line in ("00", "01") else int(line)
-
-
-def _string(machine: Machine) -> str:
-    return machine.line()[1:-1]  # without its quotation marks
 
 
 def _dict(machine: Machine) -> dict[Any, Any]:
@@ -101,18 +89,9 @@ def _build(machine: Machine) -> None:
         raise BadTensor("a tensor given other numbers after it was made, which torch never writes")
 
 
-def _append(machine: Machine) -> None:
-    value = machine.stack.pop()
-    machine.extend([value])
-
-
 def _setitem(machine: Machine) -> None:
     value, name = machine.stack.pop(), machine.stack.pop()
     machine.fill([name, value])
-
-
-def _global(machine: Machine) -> None:
-    machine.named(machine.line("strict"), machine.line("strict"))
 
 
 def _stack_global(machine: Machine) -> None:
@@ -142,8 +121,9 @@ def _inst(machine: Machine) -> None:
 
 
 INSTRUCTIONS: dict[int, Step] = {
-    0x80: _proto, 0x95: _frame,
-    ord("("): Machine.mark, ord("0"): _pop, ord("1"): _pop_mark, ord("2"): _push(lambda m: m.stack[-1]),
+    # PROTO, FRAME, MARK, POP, POP_MARK, DUP
+    0x80: _proto, 0x95: lambda m: m.take(8), ord("("): Machine.mark, ord("0"): _pop, ord("1"): Machine.since_mark,
+    ord("2"): _push(lambda m: m.stack[-1]),
     # numbers and constants: NONE, NEWTRUE, NEWFALSE, INT, LONG, FLOAT, BININT, BININT1, BININT2, BINFLOAT, LONG1, LONG4
     ord("N"): _push(lambda m: None), 0x88: _push(lambda m: True), 0x89: _push(lambda m: False),
     ord("I"): _push(_int), ord("L"): _push(lambda m: int(m.line().rstrip("L"))),
@@ -152,7 +132,8 @@ INSTRUCTIONS: dict[int, Step] = {
     0x8A: _signed(1), 0x8B: _signed(4),
     # text: BINUNICODE, SHORT_BINUNICODE, BINUNICODE8, UNICODE; as Python 2 wrote it: BINSTRING, SHORT_BINSTRING, STRING
     ord("X"): _text(4), 0x8C: _text(1), 0x8D: _text(8), ord("V"): _push(Machine.line),
-    ord("T"): _text(4, "backslashreplace"), ord("U"): _text(1, "backslashreplace"), ord("S"): _push(_string),
+    ord("T"): _text(4, "backslashreplace"), ord("U"): _text(1, "backslashreplace"),
+    ord("S"): _push(lambda m: m.line()[1:-1]),  # without its quotation marks
     # bytes: BINBYTES, SHORT_BINBYTES, BINBYTES8, BYTEARRAY8
     ord("B"): _bytes(4), ord("C"): _bytes(1), 0x8E: _bytes(8), 0x96: _bytes(8),
     # the memo: GET, BINGET, LONG_BINGET, PUT, BINPUT, LONG_BINPUT, MEMOIZE
@@ -165,11 +146,13 @@ INSTRUCTIONS: dict[int, Step] = {
     ord("l"): _push(Machine.since_mark), ord("d"): _push(_dict), ord("t"): _push(lambda m: tuple(m.since_mark())),
     0x91: _push(Machine.since_mark), 0x85: _tuple(1), 0x86: _tuple(2), 0x87: _tuple(3),
     # filled: APPEND, APPENDS, ADDITEMS, SETITEM, SETITEMS, BUILD
-    ord("a"): _append, ord("e"): lambda m: m.extend(m.since_mark()), 0x90: lambda m: m.extend(m.since_mark()),
-    ord("s"): _setitem, ord("u"): lambda m: m.fill(m.since_mark()), ord("b"): _build,
+    ord("a"): lambda m: m.extend([m.stack.pop()]), ord("e"): lambda m: m.extend(m.since_mark()),
+    0x90: lambda m: m.extend(m.since_mark()), ord("s"): _setitem, ord("u"): lambda m: m.fill(m.since_mark()),
+    ord("b"): _build,
     # names and calls: GLOBAL, STACK_GLOBAL, REDUCE, NEWOBJ, NEWOBJ_EX, OBJ, INST, EXT1, EXT2, EXT4, PERSID, BINPERSID
-    ord("c"): _global, 0x93: _stack_global, ord("R"): _reduce, 0x81: _reduce, 0x92: _newobj_ex, ord("o"): _obj,
-    ord("i"): _inst, 0x82: lambda m: m.named("copyreg", f"extension {m.unsigned(1)}"),
+    ord("c"): lambda m: m.named(m.line("strict"), m.line("strict")), 0x93: _stack_global, ord("R"): _reduce,
+    0x81: _reduce, 0x92: _newobj_ex, ord("o"): _obj, ord("i"): _inst,
+    0x82: lambda m: m.named("copyreg", f"extension {m.unsigned(1)}"),
     0x83: lambda m: m.named("copyreg", f"extension {m.unsigned(2)}"),
     0x84: lambda m: m.named("copyreg", f"extension {m.unsigned(4)}"),
     ord("P"): _push(lambda m: m.refer(m.line())), ord("Q"): _push(lambda m: m.refer(m.stack.pop())),

@@ -104,7 +104,6 @@ class Machine:
         put_into(target.mapping() if isinstance(target, Made) else target, pairs[::2], pairs[1::2])
 
     def extend(self, values: list[Any]) -> None:
-        if not isinstance(
-            self.stack[-1], Made
-        ):  # what is in a deque, or in somebody's own kind of list, does not matter
+        # what is in a deque, or in somebody's own kind of list, does not matter
+        if not isinstance(self.stack[-1], Made):
             self.stack[-1].extend(values)

@@ -141,12 +141,8 @@ def _format_of(head: bytes, size: int) -> str:
         return "git-lfs-pointer"
     if text.startswith((b"<!doctype", b"<html", b"<head")) or (text.startswith(b"<") and b"<html" in text):
         return "html"
-    if head[257:262] == b"ustar" and head.split(b"\0")[0].lstrip(b"./") in (
-        b"sys_info",
-        b"pickle",
-        b"storages",
-        b"tensors",
-    ):
+    first = head.split(b"\0")[0].lstrip(b"./")
+    if head[257:262] == b"ustar" and first in (b"sys_info", b"pickle", b"storages", b"tensors"):
         return "torch-tar"
     return ""
 

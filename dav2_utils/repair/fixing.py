@@ -34,7 +34,6 @@ class _Wish:
     format: str
     in_place: bool = False
     keep_training_state: bool = False
-    select: str | None = None
     max_depth: float | None = None
     dry_run: bool = False
     force: bool = False
@@ -73,7 +72,7 @@ def fix_file(
     try:
         opened = inspect_file(source)
         kind, target = _place(opened, Path(output) if output else None, in_place, format, select)
-        wish = _Wish(target, kind, in_place, keep_training_state, select, max_depth, dry_run, force, seen,
+        wish = _Wish(target, kind, in_place, keep_training_state, max_depth, dry_run, force, seen,
                      must_write=bool(output) or max_depth is not None or _changes_format(opened, kind))  # fmt: skip
         return _fix(opened, diagnose(opened, encoder or against, select, rename), wish)
     except (CheckpointError, OSError, MemoryError, ImportError) as error:

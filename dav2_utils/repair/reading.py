@@ -68,8 +68,7 @@ def _check_sums(file: BinaryIO, size: int) -> None:
     """Raises `ArchiveError` for a record with other bytes than were written: torch itself looks at no checksum."""
     archive = TorchZip(file, size)
     room = memoryview(bytearray())
-    for name in archive.names if archive.checked else ():
-        record = archive.records[name.lower()]
+    for record in archive.records.values() if archive.checked else ():
         if len(room) < record.size:
             room = memoryview(bytearray(record.size))
         read_into(file, record, room[: record.size])

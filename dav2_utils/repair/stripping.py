@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..diagnosis.diagnose import table_of
 from ..errors import CheckpointError
+from ..files.placeholders import extra
 from ..wrappers import WRAPPER_CLASSES, exchange, rename_map
 from ..writing.renaming import module_paths, moved_path
 
@@ -35,7 +36,7 @@ def strip_wrappers(
     import torch
 
     odd = [name for name in state_dict if not isinstance(name, str)]
-    boxes = [name for name, value in state_dict.items() if isinstance(value, Mapping) and not _is_extra(name)]
+    boxes = [name for name, value in state_dict.items() if isinstance(value, Mapping) and not extra(str(name))]
     if odd or (boxes and not any(isinstance(value, torch.Tensor) for value in state_dict.values())):
         raise CheckpointError(
             f"This dictionary contains {', '.join(map(repr, odd[:2] or boxes[:4]))} and is not a state dict",
@@ -78,10 +79,6 @@ def compact(state: StateDict) -> StateDict:
         other = kinds.setdefault(storage.data_ptr(), tensor.dtype) != tensor.dtype  # torch.save refuses such a pair
         state[name] = tensor.detach().clone() if large or other else tensor.detach()
     return state
-
-
-def _is_extra(name: Any) -> bool:
-    return str(name).endswith("_extra_state")
 
 
 def clean_state_dict(model: nn.Module) -> StateDict:

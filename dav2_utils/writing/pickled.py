@@ -1,6 +1,5 @@
 """A state dict as the pickle that `torch.save` writes for it, by Python's own pickler.
 
-
 `pickle._Pickler` is the pickler in Python that the one in C is checked against; here it gets names instead of torch's
 functions and storages, so torch isn't needed. Standard library only.
 """
@@ -14,6 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..files.placeholders import STORAGES, Global
+from ..keys import BYTES_PER_ELEMENT
+from .plan import Span
+from .source import Stored
 
 
 class _Name(Global):
@@ -32,10 +34,10 @@ _InPython: Any = pickle._Pickler
 
 
 class StorageToBe:
-    """The bytes that one or several tensors lie in, as a record to be. `elements` of its `dtype` are `size` bytes."""
+    """The bytes that one or several tensors lie in, as a record to be: `span`, all of `stored` or a part of it."""
 
-    def __init__(self, dtype: str, elements: int, size: int) -> None:
-        self.dtype, self.elements, self.size = dtype, elements, size
+    def __init__(self, dtype: str, stored: Stored, span: Span) -> None:
+        self.dtype, self.stored, self.span = dtype, stored, span
 
 
 class TensorToBe:
@@ -66,7 +68,8 @@ class _Pickler(_InPython):  # type: ignore[misc]
             return None
         kind = _STORAGE_OF.get(value.dtype, _UNTYPED)
         key = self.storages.setdefault(value, str(len(self.storages)))
-        return "storage", kind, key, "cpu", value.elements if kind is not _UNTYPED else value.size
+        each = 1 if kind is _UNTYPED else BYTES_PER_ELEMENT[value.dtype]
+        return "storage", kind, key, "cpu", value.span.size // each
 
     def save_name(self, value: _Name) -> None:
         self.write(f"c{value.module}\n{value.name}\n".encode())

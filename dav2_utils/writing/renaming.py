@@ -33,7 +33,7 @@ def plan_renaming(
     Every record but the pickle is copied; what the writer said of its checksum is checked.
     """
     archive, data = open_archive(opened, source)
-    records = [archive.records[name.lower()] for name in archive.names]
+    records = archive.records.values()
     followed = trace(data)
     pickle = renamed_pickle(data, followed, dictionary_at(followed.value, path), mapping)
     if pickle is None or any(record.method or record.flags & 1 for record in records):

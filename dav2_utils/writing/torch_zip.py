@@ -11,9 +11,8 @@ import struct
 import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from ..keys import BYTES_PER_ELEMENT
 from .pickled import StorageToBe, TensorToBe, state_dict_pickle
 from .plan import Plan, Span, crc32
 from .source import Located, Stored, checks
@@ -44,23 +43,21 @@ def plan_torch_zip(state: Mapping[str, Located], source: BinaryIO) -> Plan | Non
     needed: Counter[Stored] = Counter()
     for one in state.values():
         needed[one.storage] += one.info.bytes
-    made: dict[Any, tuple[StorageToBe, Stored, Span]] = {}
+    made: dict[Stored | str, StorageToBe] = {}
     tensors: OrderedDict[str, TensorToBe] = OrderedDict()
     for name, one in state.items():
         whole = one.storage.span.size <= 2 * needed[one.storage] + 4096
         if not whole and not _is_dense(one):
             return None
-        span, each = one.storage.span if whole else one.span, BYTES_PER_ELEMENT[one.info.dtype]
-        to_be = StorageToBe(one.info.dtype, span.size // each, span.size)
-        to_be, *_ = made.setdefault((one.storage.record if whole else name, whole), (to_be, one.storage, span))
+        to_be = StorageToBe(one.info.dtype, one.storage, one.storage.span if whole else one.span)
+        to_be = made.setdefault(one.storage if whole else name, to_be)
         if to_be.dtype != one.info.dtype:  # one storage seen as numbers of two kinds
             return None
         tensors[name] = TensorToBe(to_be, one.offset if whole else 0, one.info.shape, one.stride)
     if (metadata := getattr(state, "_metadata", None)) is not None:
         tensors._metadata = metadata  # type: ignore[attr-defined]
     pickle, storages = state_dict_pickle(tensors)
-    places = {to_be: (stored, span) for to_be, stored, span in made.values()}
-    plan = lay_out([*_small("data.pkl", pickle), *_FRONT, *_data(storages, places, source), *_small("version", b"3\n")])
+    plan = lay_out([*_small("data.pkl", pickle), *_FRONT, *_data(storages, source), *_small("version", b"3\n")])
     plan.checks = checks(state.values())
     return plan
 
@@ -86,12 +83,10 @@ _FRONT = [
 ]
 
 
-def _data(
-    storages: Iterable[StorageToBe], places: Mapping[StorageToBe, tuple[Stored, Span]], source: BinaryIO
-) -> Iterable[Entry]:
+def _data(storages: Iterable[StorageToBe], source: BinaryIO) -> Iterable[Entry]:
     """The records of the numbers. A checksum is carried over from the source, and made if the source has none."""
     for key, to_be in enumerate(storages):
-        stored, span = places[to_be]
+        stored, span = to_be.stored, to_be.span
         crc = stored.record.crc if stored.checked and span == stored.span else crc32(source, span)
         yield Entry(f"archive/data/{key}", span, crc)
 
