@@ -149,10 +149,7 @@ def alone(diff: Difference) -> list[Finding]:
         if diff.missing and not diff.begun:  # behind such a list nothing is unexpected
             readings += [("sharded_model", "sharded_part", 0.1)]
         elif diff.missing:
-            readings = [
-                ("wrapper_prefix", "all_missing_wrapper", 0.15),
-                _WHOLE.get(diff.model_class, _WHOLE[path > ""]),
-            ]
+            readings = [("wrapper_prefix", "all_missing_wrapper", 0.15), _WHOLE.get(diff.model_class, _WHOLE[path > ""])]
         elif path:
             readings += [("outer_module_prefix", "all_unexpected_outer", 0.14)]
         else:
@@ -212,11 +209,7 @@ def _everything(names: list[str], begun: bool) -> bool:
         return len(layers) > 3 and not _inside(names)
     first = [name for name in names if not any(part.isdigit() and int(part) for part in name.split("."))]
     number = next((int(match[0]) for name in names if (match := re.search(r"\d+", name))), 0)
-    return (
-        number < 2
-        and len(names) > 3
-        and ((len(first) > 2 and (_around(first) or len(tops(first)) > 1)) or len(layers) > 3)
-    )
+    return number < 2 and len(names) > 3 and ((len(first) > 2 and (_around(first) or len(tops(first)) > 1)) or len(layers) > 3)
 
 
 def _linked(found: CauseFound) -> str:
