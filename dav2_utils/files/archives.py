@@ -172,10 +172,10 @@ def read_into(file: BinaryIO, record: Record, target: memoryview, checked: bool 
     record's checksum.
     """
     require_readable(record)
-    fill(file, record, data_start(file, record), target, checked)
+    read_from(file, record, data_start(file, record), target, checked)
 
 
-def fill(file: BinaryIO, record: Record, start: int, target: memoryview, checked: bool) -> None:
+def read_from(file: BinaryIO, record: Record, start: int, target: memoryview, checked: bool) -> None:
     """The same for a record whose bytes begin at `start`."""
     file.seek(start)
     there, sum_ = _inflated(file, record, target) if record.method else _stored(file, target, checked)

@@ -118,12 +118,8 @@ def _lies_there(copied: Copied, target: Path) -> bool:
         found = dict(locate(again, table, file))
     if list(found) != list(copied.state) and again.format != "safetensors":
         return False
-    came_from: dict[int, int] = {}  # place in the target -> place in the source, where a range begins
-    place = 0
-    for part in copied.plan.parts:
-        if isinstance(part, Span):
-            came_from[place] = part.start
-        place += part.size if isinstance(part, Span) else len(part)
+    # place in the target -> place in the source, where a range begins
+    came_from = {place: part.start for place, _, part in copied.plan.placed() if isinstance(part, Span)}
     for name, one in copied.state.items():
         there = found.get(name)
         if there is None or there.info != one.info or there.stride != one.stride:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import ArchiveError, CheckpointError, SourceChanged
-from ..files.archives import fill
+from ..files.archives import read_from
 from ..files.checkpoint import Checkpoint
 from ..files.weightsets import WeightSet
 from ..writing.source import Stored, locate
@@ -93,7 +93,7 @@ def _storage(opened: Checkpoint, stored: Stored, file: BinaryIO, mmap: bool) -> 
     record = stored.record
     if mmap and record.size and record.method == 0:
         return _mapped(opened, stored.start, record.size)
-    return _filled(record.size, lambda target: fill(file, record, stored.start, target, stored.checked))
+    return _filled(record.size, lambda target: read_from(file, record, stored.start, target, stored.checked))
 
 
 def _filled(size: int, fill: Callable[[memoryview], None]) -> torch.UntypedStorage:

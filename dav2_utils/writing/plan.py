@@ -37,7 +37,15 @@ class Plan:
 
     @property
     def size(self) -> int:
-        return sum(part.size if isinstance(part, Span) else len(part) for part in self.parts)
+        return sum(size for _, size, _ in self.placed())
+
+    def placed(self) -> Iterator[tuple[int, int, bytes | Span]]:
+        """For each part where in the new file it begins, how many bytes it has, and the part itself."""
+        place = 0
+        for part in self.parts:
+            size = part.size if isinstance(part, Span) else len(part)
+            yield place, size, part
+            place += size
 
 
 def read_spans(source: BinaryIO, spans: Iterable[Span]) -> Iterator[memoryview]:
@@ -117,16 +125,13 @@ def compare(plan: Plan, source: BinaryIO, target: BinaryIO) -> bool:
     """Whether `target` is, to the last byte, what `plan` says."""
     if os.fstat(target.fileno()).st_size != plan.size:
         return False
-    place = 0
-    for part in plan.parts:
-        size = part.size if isinstance(part, Span) else len(part)
+    for place, size, part in plan.placed():
         if isinstance(part, Span):
             same = _same(source, part, target, place)
         else:
             same = b"".join(map(bytes, read_spans(target, [Span(place, size)]))) == part
         if not same:
             return False
-        place += size
     return True
 
 

@@ -204,6 +204,17 @@ def test_a_file_that_changes_while_it_is_read(
         read_set(opened, ())
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_with_other_names_is_another_one_even_if_it_is_as_large(suffix: str, tmp_path: Path) -> None:
+    path, save = tmp_path / f"a{suffix}", save_file if suffix == ".safetensors" else torch.save
+    save({"a.weight": torch.zeros(2), "b.weight": torch.ones(2)}, path)
+    opened = inspect_file(path)
+    save({"a.weight": torch.zeros(2), "c.weight": torch.ones(2)}, path)
+    assert path.stat().st_size == opened.bytes
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        read_set(opened, ())
+
+
 def test_a_sparse_tensor_is_refused_and_the_folder_goes_on(tmp_path: Path) -> None:
     sparse = torch.eye(3).to_sparse()
     saved(tmp_path / "a.pth", {"model": {"module.a": torch.ones(2), "module.b": sparse}})
