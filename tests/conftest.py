@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -57,5 +58,5 @@ def latest_original(tmp_path_factory: pytest.TempPathFactory, tiny_model: DepthA
 def latest(tmp_path: Path, latest_original: Path) -> Path:
     """A fresh copy of a fine-tune in the official layout: a container, and every name under `module.`."""
     path = tmp_path / "latest.pth"
-    path.write_bytes(latest_original.read_bytes())
+    shutil.copyfile(latest_original, path)
     return path
