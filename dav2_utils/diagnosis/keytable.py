@@ -115,7 +115,7 @@ def _side_by_side(left: Table, right: Table, gather: Callable[[Table], list[Fami
         yield KeyRow("", "only in the model", family.pattern, family.count, str(family.info.shape))
 
 
-_CELL = "text-align:left;padding:.2em .6em"  # a widget brings no style of its own
+_CELL = "text-align:left;padding:.2em .4em"  # a widget brings no style of its own
 _ONE_DOT = re.compile(r"(?<!\.)\.(?!\.)")  # between two components; `{0..7}` has two dots and is one
 
 

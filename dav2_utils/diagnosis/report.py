@@ -129,8 +129,8 @@ class Diagnosis:
         lines = [say("report.family", family=self.family)] if self.family else []
         lines += advice(self.known, self.encoder, self.verdict in ("loads", "repairable"))
         if self.facts:
-            known = ", ".join(f"{name}: {fact}" for name, fact in list(self.facts.items())[:12])
-            lines.append(say("report.facts", facts=known))
+            short = [(name, fact) for name, fact in self.facts.items() if not isinstance(fact.value, list | dict)]
+            lines.append(say("report.facts", facts=", ".join(f"{name}: {fact}" for name, fact in short[:12])))
         if self.cannot_be_known:
             lines.append(say("report.unknown", what=", ".join(self.cannot_be_known)))
         file = self.file or "FILE"

@@ -377,7 +377,8 @@ def test_what_was_said_of_this_very_file_stands_above_its_folder(kind: str, tmp_
     own = "header" if kind == "safetensors" else "latest.fixed.pth.json"
     assert (fact.value, fact.source) == (20.0, own)
     assert [(other.value, other.source) for other in fact.disagree] == [(80.0, LOG)], "and it is shown"
-    assert own in str(diagnose(str(done.target))) and f"80.0 ({LOG})" in str(diagnose(str(done.target)))
+    said = str(diagnose(str(done.target)))
+    assert own in said and f"80.0 ({LOG})" in said and "{" not in said, "what fix did isn't listed as Python prints it"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "these weights were never trained")
