@@ -182,7 +182,7 @@ def error_of(made: Made) -> Exception | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made.model.load_state_dict(copy.copy(made.file))  # segmentation_models_pytorch renames within it
+            made.model.load_state_dict(copy.copy(made.file))  # some rename within their argument
     except Exception as error:
         return error
     return None

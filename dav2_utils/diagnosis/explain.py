@@ -17,7 +17,7 @@ from typing import Any
 
 from ..texts import find, printable, say
 from .causes import CAUSES, CauseFound, Finding, words
-from .difference import NUMBERED, Difference, family, of_message, tops
+from .difference import NUMBERED, Difference, bookkeeping, family, of_message, tops
 from .message import Message, parse
 from .report import markup, target_line
 from .rules import Found, causes_of
@@ -136,7 +136,7 @@ _ENTRY = re.compile(r"(?:state|epoch|optimizer|pytorch-lightning_version|state_?
 
 def alone(diff: Difference) -> list[Finding]:
     """Readings of a list whose other side may just not be shown, by how much of a network it lists."""
-    names = list(diff.names)
+    names = [name for name in diff.names if not bookkeeping(name)]
     if not diff.one_list or len(names) < 2:
         return []
     families = len({family(name) for name in names})
@@ -149,14 +149,17 @@ def alone(diff: Difference) -> list[Finding]:
         if diff.missing and not diff.begun:  # behind such a list nothing is unexpected
             readings += [("sharded_model", "sharded_part", 0.1)]
         elif diff.missing:
-            readings = [("wrapper_prefix", "all_missing_wrapper", 0.15), _WHOLE.get(diff.model_class, _WHOLE[path > ""])]
+            readings = [
+                ("wrapper_prefix", "all_missing_wrapper", 0.15),
+                _WHOLE.get(diff.model_class, _WHOLE[path > ""]),
+            ]
         elif path:
             readings += [("outer_module_prefix", "all_unexpected_outer", 0.14)]
         else:
             readings += [("missing_outer_prefix", "all_unexpected_inner", 0.14)]
             readings += [("model_is_wrapped", "all_unexpected_wrapped", 0.15)]
     args = {"name": names[0], "names": tuple(names), "count": len(names), "path": path[:-1]}
-    return [Finding(cause, text, set(names), args, cost) for cause, text, cost in readings]
+    return [Finding(cause, text, set(diff.names), args, cost) for cause, text, cost in readings]
 
 
 #: What a model of which everything is missing means besides a wrapper: by its class, or by whether it is below one path
@@ -208,8 +211,9 @@ def _everything(names: list[str], begun: bool) -> bool:
     if not begun:
         return len(layers) > 3 and not _inside(names)
     first = [name for name in names if not any(part.isdigit() and int(part) for part in name.split("."))]
+    spread = len(first) > 2 and (len(tops(first)) > 1 or _around(first) != "")
     number = next((int(match[0]) for name in names if (match := re.search(r"\d+", name))), 0)
-    return number < 2 and len(names) > 3 and ((len(first) > 2 and (_around(first) or len(tops(first)) > 1)) or len(layers) > 3)
+    return number < 2 and len(names) > 3 and (spread or len(layers) > 3)
 
 
 def _linked(found: CauseFound) -> str:

@@ -30,8 +30,6 @@ def renamed(diff: Difference) -> Finding | None:
     file = dict(list(diff.unexpected.items())[:_MOST_NAMES])
     model = dict(list(diff.missing.items())[:_MOST_NAMES])
     pairs, rules = _by_runs(file, model)
-    if 2 * len(pairs) < min(len(file), len(model)):
-        pairs, rules = _in_order(file, model) or (pairs, rules)
     if not pairs or len(pairs) == 1 < min(len(file), len(model)):
         return None
     (old, new), count = rules.most_common(1)[0]
@@ -122,24 +120,6 @@ def _telling(old: str, new: str) -> bool:
         return False
     mine, theirs = re.findall(r"\d+", old), re.findall(r"\d+", new)
     return mine == theirs or (not (mine and theirs) and (not (old and new) or not {*mine, *theirs} & {*a, *b}))
-
-
-def _in_order(file: Names, model: Names) -> tuple[Runs, Counter[tuple[str, str]]] | None:
-    """Both lists in their order, if each word of one is always the same word of the other."""
-    if len(file) != len(model) or len(file) < 3:
-        return None
-    words: dict[tuple[str, ...], Counter[tuple[str, ...]]] = {}
-    rules: Counter[tuple[str, str]] = Counter()
-    for (name, shape), (other, its) in zip(file.items(), model.items(), strict=True):
-        if shape != its or re.findall(r"\d+", name) != re.findall(r"\d+", other):
-            return None
-        old, new = _middle(family(name).split("."), family(other).split("."))
-        words.setdefault(old, Counter())[new] += 1
-        rules[".".join(old), ".".join(new)] += 1
-    same = sum(counts.most_common(1)[0][1] for counts in words.values())
-    if 10 * same < 9 * len(file) or 3 * len(rules) > max(len(file), 8):
-        return None
-    return dict(zip(file, model, strict=True)), rules
 
 
 def _middle(a: list[str], b: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -237,26 +217,6 @@ def _by_block(names: Iterable[str]) -> dict[str, dict[str, set[str]]]:
     return found
 
 
-def duplicated(diff: Difference) -> Finding | None:
-    """For one missing name the file has two that end in it."""
-    ends: dict[str, list[str]] = {}
-    for name in diff.unexpected:
-        for end in _endings(name):
-            if end in diff.missing:
-                ends.setdefault(end, []).append(name)
-    twice = [name for name, longer in ends.items() if len(longer) > 1]
-    if not twice or 2 * len(twice) < len(diff.missing):
-        return None
-    accounts = {*twice, *(name for end in twice for name in ends[end])}
-    return Finding("duplicate_names", "duplicate_names", accounts, {"name": twice[0], "names": tuple(ends[twice[0]])},
-                   0.05)  # fmt: skip
-
-
-def _endings(name: str) -> Iterator[str]:
-    parts = name.split(".", _DEEPEST)
-    return (".".join(parts[k:]) for k in range(1, len(parts)))
-
-
 @functools.cache
 def _dialects() -> list[tuple[str, re.Pattern[str]]]:
     return [(library, re.compile("|".join(parts))) for library, parts in data()["words"]["dialects"].items()]
@@ -291,7 +251,7 @@ def other_library(diff: Difference) -> Finding | None:
         return None
     ours, theirs = dialects(diff.missing), dialects(diff.unexpected)
     fewer, more = sorted((len(diff.missing), len(diff.unexpected)))
-    if fewer > 20 and 2 * more > 3 * fewer:
+    if fewer > 40 and 2 * more > 3 * fewer:
         ours.clear()  # too unlike to be one network; query, key and value apart make a third more
     names = {*diff.missing, *diff.unexpected}
     args = {"name": next(iter(diff.missing)), "other": next(iter(diff.unexpected))}

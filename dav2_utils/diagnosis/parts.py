@@ -197,8 +197,8 @@ def surplus(diff: Difference) -> Finding | None:
     new = diff.agree is not None and not roots & tops(diff.agree)  # modules that the model has nothing of
     if not names or diff.missing or len(roots) > 3 or (not new and (in_every_layer(names) or continued(names))):
         return None
-    if diff.one_list and len(names) > 20:
-        return None  # the network itself
+    if (diff.one_list and len(names) > 20) or roots & tops(diff.sizes):
+        return None  # the network itself, or a part that the model has as well
     own = diff.agree is None or new or _last_layer(names)
     blocks = roots & words("blocks") or not all("." in name or _HEADS.search(name) for name in names)
     inside = {

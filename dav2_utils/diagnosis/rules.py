@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from ..encoders import ENCODERS, infer_encoder
@@ -18,7 +18,7 @@ from ..keys import Table, TensorInfo
 from ..wrappers import exchange
 from . import names, parts, sizes
 from .causes import CAUSES, Finding, words
-from .difference import Difference, bookkeeping, family, of_tables, peel, tops
+from .difference import Difference, bookkeeping, of_tables, peel, tops
 
 Readings = Callable[[Difference], list[Finding]]
 _NEAR = 0.25  # how much less another reading may be worth and still be told
@@ -36,7 +36,7 @@ class Found:
 
 
 def causes_of(diff: Difference, more: Readings | None = None) -> Found:
-    """Why `diff` is not empty; no cause only where it is, or where it shows too little. `more`: readings besides `RULES`."""
+    """Why `diff` is not empty; no cause only if it is, or if it shows too little. `more`: readings besides `RULES`'."""
     if harmless := _harmless(diff):
         return Found([harmless], worth=1.0)
     for rule in FIRST:
@@ -82,13 +82,12 @@ def _cover(diff: Difference, more: Readings | None) -> Found:
         worth += gain
     general = _different(diff)
     assert general
-    near = _NEAR if diff.whole else 2 * _NEAR  # of what is not shown one is less sure
     if worth < 1 - general.cost:
         other = chosen[0] if chosen else None
-        return Found([general], other if other and worth > 1 - general.cost - near else None, 1 - general.cost)
+        return Found([general], other if other and worth > 1 - general.cost - _NEAR else None, 1 - general.cost)
     if len(left) > _ENOUGH * total and (rest := _different(diff.without(set(diff.names) - left))):
         chosen.append(rest)
-    return Found(chosen, _second([*found, general], chosen, total, near), worth)
+    return Found(chosen, _second([*found, general], chosen, diff), worth)
 
 
 def _with_partners(accounts: Collection[str], diff: Difference) -> Collection[str]:
@@ -98,8 +97,9 @@ def _with_partners(accounts: Collection[str], diff: Difference) -> Collection[st
     return {*accounts, *longer} if paired else accounts
 
 
-def _second(found: Iterable[Finding], chosen: list[Finding], total: int, most: float) -> Finding | None:
-    """The best other cause for the names of the first finding."""
+def _second(found: list[Finding], chosen: list[Finding], diff: Difference) -> Finding | None:
+    """The best other cause for the names of the first finding, also one that is less likely if not all is shown."""
+    total = len(diff.names)
     said = {finding.cause for finding in chosen}
     first = set(chosen[0].accounts)
     others = [finding for finding in found if finding.cause not in said and len(chosen) == 1]
@@ -107,7 +107,7 @@ def _second(found: Iterable[Finding], chosen: list[Finding], total: int, most: f
     if best is None:
         return None
     near = len(first) / total - chosen[0].cost - len(first.intersection(best.accounts)) / total + best.cost
-    return best if near < most else None
+    return best if near < (_NEAR if diff.whole or best is found[-1] else 2 * _NEAR) else None
 
 
 def _harmless(diff: Difference) -> Finding | None:
@@ -186,15 +186,12 @@ def _several_sets(diff: Difference) -> Finding | None:
     return Finding(cause, f"{cause}_sets", set(diff.names), args, 0.02)
 
 
-_NUMBERS = re.compile(r"\d")
-
-
 def _ends(names: list[str]) -> set[str]:
     """What half of the names are below one path, and the other half below another."""
     below: dict[str, set[str]] = {}
     for name in names:
         parts = name.split(".", 3)
-        for k in (k for k in range(1, len(parts)) if not _NUMBERS.search(".".join(parts[:k]))):
+        for k in (k for k in range(1, len(parts)) if not re.search(r"\d", ".".join(parts[:k]))):
             below.setdefault(".".join(parts[:k]), set()).add(".".join(parts[k:]))
     halves = [ends for ends in below.values() if 2 * len(ends) <= len(names) < 3 * len(ends)]
     return next((ends for ends in halves if len(ends) > 3 and halves.count(ends) > 1), set())
@@ -202,7 +199,7 @@ def _ends(names: list[str]) -> set[str]:
 
 #: These look at the names as they are: below a prefix the other copy would be gone.
 FIRST = (
-    parts.special, parts.averaged, names.punctuated, parts.container, _several_sets, names.duplicated, names.damaged,
+    parts.special, parts.averaged, names.punctuated, parts.container, _several_sets, names.damaged,
 )  # fmt: skip
 #: These look at what is left below wrappers and an outer path.
 RULES = (

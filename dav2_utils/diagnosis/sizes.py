@@ -102,7 +102,8 @@ def sliced(diff: Difference) -> Finding | None:
     if not parts or alone or (len({Fraction(a, b) for a, b in pairs}) > 1 and not all(
             differing(pair) == [0] for pair in sizes.values())):  # fmt: skip
         return None
-    return Finding("sharded_model", "sharded_slices", set(sizes), _first(sizes, parts=parts), _doubt(diff, pairs, parts))
+    args = _first(sizes, parts=parts)
+    return Finding("sharded_model", "sharded_slices", set(sizes), args, _doubt(diff, pairs, parts))
 
 
 def _doubt(diff: Difference, cut: set[tuple[int, int]], parts: int) -> float:
