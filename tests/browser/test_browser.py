@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import lesson_runs
+import nbformat
 import pytest
 
 from dav2_utils.classroom.copies import copy_lessons
@@ -33,11 +34,19 @@ pytestmark = [
 ]
 
 
+# One page and one kernel for three widgets: the two of lessons 02 and 06, which need nothing else of theirs, are shown
+# at the end of this one.
+WITH_MORE, MORE = "03_strip_the_prefix", ["key_explorer(latest, model)", "error_reader()"]
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a JupyterLab as `make lab` starts it, over copies of the lessons, with settings of its own."""
     home = tmp_path_factory.mktemp("lab")
     copy_lessons(home / "my_lessons")
+    more = lesson_runs.read(home / "my_lessons" / f"{WITH_MORE}.ipynb")
+    more.cells += [nbformat.v4.new_code_cell(f"import dav2_utils\ndav2_utils.{call}") for call in MORE]
+    lesson_runs.write(more, home / "my_lessons" / f"{WITH_MORE}.ipynb")
     lesson_runs.with_trained(home / "my_lessons" / "runs")
     settings = home / "settings" / "@jupyterlab"
     (settings / "notebook-extension").mkdir(parents=True)
@@ -123,8 +132,10 @@ class Lesson:
             timeout=240_000, polling=500,
         )  # fmt: skip
 
-    def widget(self) -> Any:
-        box = self.page.locator(".jp-OutputArea-output .widget-vbox").last
+    def widget(self, call: str) -> Any:
+        """What the cell shows that calls `call`."""
+        cell = self.page.locator(".jp-CodeCell").filter(has_text=f"{call}(").last
+        box = cell.locator(".jp-OutputArea-output .widget-vbox").last
         box.scroll_into_view_if_needed()
         return box
 
@@ -203,9 +214,8 @@ def test_the_labs_terminal_knows_the_programs(lab: str) -> None:
         assert str(Path(sys.executable).parent / program) in said
 
 
-@opens("02_inspect_the_keys")
-def test_key_explorer(lesson: Lesson) -> None:
-    box = lesson.widget()
+def explore(lesson: Lesson) -> None:
+    box = lesson.widget("key_explorer")
     table = box.locator("table").last
     assert "{0..7}" in table.inner_text()
     assert not box.evaluate(CUT), "the table is wider than its place"
@@ -217,9 +227,20 @@ def test_key_explorer(lesson: Lesson) -> None:
     assert "blocks.3.attn.qkv.bias" in box.locator("table").last.inner_text()
 
 
-@opens("03_strip_the_prefix", (1024, 768))
-def test_strip_playground_by_keyboard_alone(lesson: Lesson) -> None:
-    box = lesson.widget()
+def read_errors(lesson: Lesson) -> None:
+    box = lesson.widget("error_reader")
+    field = box.get_by_role("textbox")
+    field.fill("")
+    box.get_by_text("Paste an error into the field").wait_for()
+    field.fill("PytorchStreamReader failed reading zip archive: failed finding central directory")
+    box.get_by_text("truncated_file").first.wait_for()
+
+
+@opens(WITH_MORE, (1024, 768))
+def test_key_explorer_error_reader_and_by_keyboard_alone_the_playground(lesson: Lesson) -> None:
+    explore(lesson)
+    read_errors(lesson)
+    box = lesson.widget("strip_playground")
     assert "does not load" in box.inner_text()
     box.get_by_role("checkbox").first.focus()
     lesson.page.keyboard.press("Space")
@@ -239,7 +260,7 @@ def test_strip_playground_by_keyboard_alone(lesson: Lesson) -> None:
 
 @opens("04_see_the_depth", (1024, 576))  # 1280 by 720 at 125 % zoom
 def test_depth_viewer(lesson: Lesson) -> None:
-    box = lesson.widget()
+    box = lesson.widget("depth_viewer")
     for shown in lesson.page.locator(".jp-OutputArea-output img").all():
         assert (shown.get_attribute("alt") or "").count(" ") > 3, "a picture without alt text"
     assert not box.locator("button.widget-upload").evaluate(CUT), "the button's label is cut off"
@@ -264,13 +285,3 @@ def test_depth_viewer(lesson: Lesson) -> None:
     frame = picture.bounding_box()
     lesson.page.mouse.click(frame["x"] + 0.6 * frame["width"], frame["y"] + 0.5 * frame["height"])
     lesson.page.wait_for_function(changed, arg=point)
-
-
-@opens("06_checkpoint_clinic")
-def test_error_reader(lesson: Lesson) -> None:
-    box = lesson.widget()
-    field = box.get_by_role("textbox")
-    field.fill("")
-    box.get_by_text("Paste an error into the field").wait_for()
-    field.fill("PytorchStreamReader failed reading zip archive: failed finding central directory")
-    box.get_by_text("truncated_file").first.wait_for()
