@@ -17,6 +17,11 @@ from lesson_runs import SOLUTION, exercises
 
 TEACHING = ROOT / "docs" / "teaching"
 REVEAL = Path(__file__).parent / "reveal"
+# Not <picture>: on a dark screen, Chromium prints the dark one.
+PICTURES = """
+img.dark{display:none!important}
+@media screen and (prefers-color-scheme:dark){img.dark{display:block!important}img.light{display:none!important}}
+"""
 STYLE = """
 :root{--paper:#fff;--ink:#1b2430;--soft:#5c6773;--code:#f2f4f7;--link:#0b57a4}
 @media screen and (prefers-color-scheme:dark){
@@ -30,6 +35,7 @@ STYLE = """
 .reveal code{font-family:monospace;background:var(--code);padding:0 .15em}
 .reveal pre{background:var(--code);padding:.5em .8em;font-size:.66em;white-space:pre-wrap}
 .reveal a{color:var(--link)}
+.reveal .controls,.reveal .progress{color:var(--ink)}
 .reveal aside.notes{display:none}
 .reveal table{border-collapse:collapse;font-size:.8em}
 .reveal td,.reveal th{border-bottom:1px solid var(--soft);padding:.25em .7em}
@@ -55,13 +61,13 @@ def html(text: str, folder: Path = TEACHING) -> str:
     def inside(found: re.Match[str]) -> str:
         path = folder / found[1]
         dark = path.with_name(f"{path.stem}_dark.png")
-        image = f'<img src="{_data(path)}"'
         if not dark.is_file():
-            return image
-        return f'<source media="screen and (prefers-color-scheme: dark)" srcset="{_data(dark)}">{image}'
+            return f'<img src="{_data(path)}"{found[2]}>'
+        both = ((path, "light"), (dark, "dark"))
+        return "".join(f'<img src="{_data(file)}" class="{screen}"{found[2]}>' for file, screen in both)
 
-    body = re.sub(r'<img src="([^":]+)"', inside, markdown2html_mistune(text))
-    return re.sub(r"(<source [^>]*>)(<img [^>]*>)", r"<picture>\1\2</picture>", body).replace("&#182;", "")
+    body = re.sub(r'<img src="([^":]+)"([^>]*)>', inside, markdown2html_mistune(text))
+    return body.replace("&#182;", "")
 
 
 def _data(path: Path) -> str:
@@ -80,7 +86,7 @@ def slides(text: str) -> str:
     title = re.search(r"^# (.*)$", text, re.M)[1]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{style}{STYLE}</style></head><body>"
+        f"<title>{title}</title><style>{style}{STYLE}{PICTURES}</style></head><body>"
         f'<div class="reveal"><div class="slides">{shown}</div></div>'
         f"<script>{script}</script><script>{notes}</script><script>{start}</script></body></html>\n"
     )
@@ -104,7 +110,7 @@ def write(site: Path, lessons: list[tuple[Path, Any]]) -> dict[str, str]:
     """The kit's pages into `site`: each one's file name, and what it is."""
     (site / "slides.html").write_text(slides((TEACHING / "slides.md").read_text(encoding="utf-8")), encoding="utf-8")
     sheet = html((TEACHING / "sheet.md").read_text(encoding="utf-8"))
-    (site / "sheet.html").write_text(page("The sheet", sheet, more=SHEET), encoding="utf-8")
+    (site / "sheet.html").write_text(page("The sheet", sheet, more=SHEET + PICTURES), encoding="utf-8")
     (site / "answers.html").write_text(page("Answer sheet", html(answers(lessons))), encoding="utf-8")
     return {"slides.html": "Slides (S opens the speaker's notes)", "sheet.html": "A sheet to print, one page",
             "answers.html": "Answer sheet"}  # fmt: skip

@@ -97,7 +97,10 @@ def test_the_kit_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
         assert all(re.search(r'alt="[^"]{20,}"', image) for image in shown)
     slides = (tmp_path / "slides.html").read_text(encoding="utf-8")
     assert slides.count("<section>") == slides.count('<aside class="notes">') == 13
-    assert "prefers-color-scheme: dark" in slides
+    for name, count in (("slides.html", 5), ("sheet.html", 1)):
+        html = (tmp_path / name).read_text(encoding="utf-8")
+        screens = [len(re.findall(rf'<img [^>]*class="{screen}"', html)) for screen in ("light", "dark")]
+        assert screens == [count] * 2 and "img.dark{display:none" in html, "a dark picture isn't printed"
     answered = (tmp_path / "answers.html").read_text(encoding="utf-8")
     assert answered.count("<h3") == sum(len(lesson_runs.exercises(nb)) for _, nb in every) and "Hint" not in answered
 
