@@ -52,7 +52,7 @@ def causes_of(diff: Difference, more: Readings | None = None) -> Found:
         and all(finding.undone and CAUSES[finding.cause].repairable for finding in every)
     )  # fmt: skip
     if peeled and not diff.whole and not below.sizes and not (below.missing and below.unexpected):  # cannot be compared
-        return Found(peeled, found.causes[0] if found.causes else None, 0.9)
+        return Found(peeled, found.causes[0] if found.causes and diff.one_list else None, 0.9)
     stranger = (
         peeled and diff.missing and diff.unexpected and found.causes[:1] and found.causes[0].cause == "different_model"
     )

@@ -125,14 +125,15 @@ def geometry(diff: Difference) -> Finding | None:
     kinds = {name: kind for name, pair in diff.sizes.items() if (kind := _kind(name, pair, len(diff.sizes)))}
     if not kinds:
         return None
-    sizes = {name: diff.sizes[name] for name in kinds}
-    for kind in ("patch", "channels", "image"):
-        chosen = {name: pair for name, pair in sizes.items() if kinds[name] == kind}
-        if chosen:
-            numbers = {"patch": _patches, "channels": _channels, "image": _pixels}[kind](chosen, diff)
-            text = f"input_geometry_{kind}" if numbers else "input_geometry"
-            return Finding("input_geometry", text, set(kinds), _first(chosen) | numbers, 0.06)
-    return None
+    kind = min(kinds.values(), key=("patch", "channels", "image").index)
+    chosen = {name: diff.sizes[name] for name in kinds if kinds[name] == kind}
+    file, model = next(iter(chosen.values()))
+    numbers = _pixels(chosen, diff)
+    if kind != "image":
+        numbers = {side: shape[1] if kind == "channels" else "x".join(map(str, shape[2:]))
+                   for side, shape in (("here", file), ("there", model))}  # fmt: skip
+    text = f"input_geometry_{kind}" if numbers else "input_geometry"
+    return Finding("input_geometry", text, set(kinds), _first(chosen) | numbers, 0.06)
 
 
 def _kind(name: str, pair: Pair, lines: int) -> str:
@@ -172,16 +173,6 @@ def _pixels(sizes: Sizes, diff: Difference) -> dict[str, object]:
     kernels = [s for s in (diff.agree or {}).values() if len(s) == 4 and s[2] == s[3] > 3 and s[0] == pair[0][-1]]
     patch = kernels[0][2] if kernels else PATCH if _ours(diff) else 16
     return {"here": grids[0], "there": grids[1], "patch": patch, "pixels": grids[0] * patch, "wanted": grids[1] * patch}
-
-
-def _patches(sizes: Sizes, _diff: Difference) -> dict[str, object]:
-    file, model = next(iter(sizes.values()))
-    return {"here": "x".join(map(str, file[2:])), "there": "x".join(map(str, model[2:]))}
-
-
-def _channels(sizes: Sizes, _diff: Difference) -> dict[str, object]:
-    file, model = next(iter(sizes.values()))
-    return {"here": file[1], "there": model[1]}
 
 
 # Heads and adapters -------------------------------------------------------------------------------------------------
