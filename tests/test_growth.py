@@ -168,7 +168,7 @@ def quadratic(found: list[tuple[str, str, int]]) -> dict[str, tuple[str, float]]
         compiled = re.compile(pattern, flags)
         walk = partial(_walk, compiled)
         for text in hostile(pattern, flags):
-            if least(partial(walk, text(4_000)), 1) > yardstick / 2 and (ratio := grows(walk, text, 500)) > LIMIT:
+            if least(partial(walk, text(4_000)), 1) > yardstick / 2 and (ratio := grows(walk, text, 1_000)) > LIMIT:
                 worst[place] = (text(60), ratio)
                 break
     return worst
