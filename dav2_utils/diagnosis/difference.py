@@ -231,7 +231,7 @@ def _leading_path(longer: list[str], shorter: list[str], whole: bool) -> str:
         for k in range(1, min(len(parts) - 1, 4) + 1 if parts[0] not in heads else 1):
             path, rest = ".".join(parts[:k]) + ".", ".".join(parts[k:])
             vote = 4 if rest in exact else 2 if family(rest) in alike else parts[k] in heads
-            if vote and not parts[k - 1].isdigit() and not parts[k].isdigit():
+            if vote and not parts[k - 1].isdecimal() and not parts[k].isdecimal():
                 votes[path] += vote
                 hits[path] += rest in exact
     best = max(votes, key=lambda path: votes[path], default="")

@@ -177,7 +177,7 @@ def _around(names: list[str]) -> str:
     same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
     path = low[: low.rfind(".", 0, same) + 1]
     below = {name[len(path) :].partition(".")[0] for name in names}
-    return path if sum(not part.isdigit() for part in below) > 1 else ""
+    return path if sum(not part.isdecimal() for part in below) > 1 else ""
 
 
 def _one_part(names: list[str]) -> bool:
@@ -210,7 +210,7 @@ def _everything(names: list[str], begun: bool) -> bool:
     layers = {NUMBERED.sub("#", name.rpartition(".")[0] + ".") for name in names}
     if not begun:
         return len(layers) > 3 and not _inside(names)
-    first = [name for name in names if not any(part.isdigit() and int(part) for part in name.split("."))]
+    first = [name for name in names if not any(part.isdecimal() and int(part) for part in name.split("."))]
     spread = len(first) > 2 and (len(tops(first)) > 1 or _around(first) != "")
     number = next((int(match[0]) for name in names if (match := re.search(r"\d+", name))), 0)
     return number < 2 and len(names) > 3 and (spread or len(layers) > 3)

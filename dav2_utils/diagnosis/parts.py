@@ -266,7 +266,7 @@ def _below(names: list[str], diff: Difference) -> bool:
     """Whether whole modules of the second level are what lacks (under `model.` or `net.` everything is one top)."""
     second = {".".join(name.split(".")[:2]) for name in names}
     there = {".".join(name.split(".")[:2]) for name in diff.agree or ()}
-    return not second & there and not any(part.rpartition(".")[2].isdigit() for part in second)
+    return not second & there and not any(part.rpartition(".")[2].isdecimal() for part in second)
 
 
 def one_of_several(diff: Difference) -> Finding | None:

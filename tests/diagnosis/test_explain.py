@@ -287,3 +287,19 @@ def test_a_pasted_error_cannot_steer_the_terminal() -> None:
     found = explain(said)
     assert found.causes[0].cause == "wrapper_prefix" and "a\x07" in found.causes[0].evidence
     assert str(found).replace("\n", "").isprintable() and "\x07" not in found._repr_html_()
+
+
+ODD = st.sampled_from(
+    ["a", "stem", "0", "1", "12", "²", "٣", "½", "module", "weight", "running_var", "", "x\u0300", "9" * 90]
+)
+ODD_NAMES = st.lists(st.lists(ODD, min_size=1, max_size=5).map(".".join), max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ODD_NAMES, ODD_NAMES, st.sampled_from([". ", ", ...", ""]), st.booleans())
+def test_names_of_any_kind_have_an_answer(missing: list[str], unexpected: list[str], end: str, headless: bool) -> None:
+    """Digits that are no numbers, empty components, numbers longer than any: other people's names."""
+    said = [", ".join(f'"{name}"' for name in names) + end for names in (missing, unexpected)]
+    text = f"Missing key(s) in state_dict: {said[0]}\n\tUnexpected key(s) in state_dict: {said[1]}"
+    text = text[40:] if headless else f"Error(s) in loading state_dict for Net:\n\t{text}"
+    assert str(explain(text)) and explain(text)._repr_html_()
