@@ -196,7 +196,7 @@ def _chunked(names: list[str]) -> bool:
     return any(len(by) > 1 and all(min(b) == max(a) + 1 for a, b in pairwise(by.values())) for by in runs.values())
 
 
-_TWO_NUMBERS = re.compile(r"((?:[^.]*[^.\d][^.]*\.)*)(\d+)\.(\d+)\.")
+_TWO_NUMBERS = re.compile(r"((?:[^.]*[^.\d][^.]*\.)*)(\d+)\.(\d{1,9})\.")
 
 
 def _inside(names: list[str]) -> bool:
@@ -210,9 +210,9 @@ def _everything(names: list[str], begun: bool) -> bool:
     layers = {NUMBERED.sub("#", name.rpartition(".")[0] + ".") for name in names}
     if not begun:
         return len(layers) > 3 and not _inside(names)
-    first = [name for name in names if not any(part.isdecimal() and int(part) for part in name.split("."))]
+    first = [name for name in names if not any(part.isdecimal() and part.strip("0") for part in name.split("."))]
     spread = len(first) > 2 and (len(tops(first)) > 1 or _around(first) != "")
-    number = next((int(match[0]) for name in names if (match := re.search(r"\d+", name))), 0)
+    number = next((int(match[0]) for name in names if (match := re.search(r"\d{1,9}", name))), 0)
     return number < 2 and len(names) > 3 and (spread or len(layers) > 3)
 
 

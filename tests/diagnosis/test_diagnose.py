@@ -359,3 +359,11 @@ def test_what_torch_loaded_is_looked_through_as_the_file_is(latest: Path, tmp_pa
     one = torch.nn.Module()
     one.register_buffer("seen", torch.zeros(3, dtype=torch.uint8))  # in a module whatever it holds is its own
     assert diagnose({"seen": TensorInfo((3,), "int64")}, one).matched == 1
+
+
+@pytest.mark.parametrize("name", ["blocks.{0}.a.weight", "x.1.{0}.a.weight", "x.a.w{0}", "{0}"])
+def test_numbers_longer_than_python_reads(name: str) -> None:
+    """From 4,300 digits on, int() raises an error."""
+    odd = {name.format("9" * 5000 + str(number)): torch.ones(2) for number in range(4)}
+    plain = {f"blocks.{number}.a.weight": torch.ones(2) for number in range(4)}
+    assert diagnose(odd, plain).causes and diagnose(plain, odd).causes
