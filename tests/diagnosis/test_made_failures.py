@@ -208,7 +208,7 @@ ALONE = (  # way of pasting, kind, the least share of right first causes: what a
     ("last_lines", "first_of_two_files", 75), ("last_lines", "student_and_teacher", 75),
     ("last_lines", "registered_twice", 75), ("last_lines", "weight_norm_spelt_anew", 75),
     ("last_lines", "into_a_trainer", 75), ("three_names_and_dots", "slashes", 75),
-    ("three_names_and_dots", "underscores", 75), ("cut", "bitsandbytes", 50),
+    ("three_names_and_dots", "underscores", 75),
 )  # fmt: skip
 
 
