@@ -224,7 +224,7 @@ def lacking(diff: Difference) -> Finding | None:
     """Whole modules that only the model has: the file is the backbone without them, with at most a head of its own."""
     names = [name for name in diff.missing if not bookkeeping(name)]
     roots, theirs = tops(names), tops(name for name in diff.unexpected if not bookkeeping(name))
-    if not names or in_every_layer(names) or continued(names):
+    if not names or in_every_layer(names) or continued(names) or _next_block(names):
         return None
     head = len(theirs) < 3 and all(_HEADS.search(top) for top in theirs)
     if diff.agree is not None:
@@ -254,6 +254,12 @@ def lacking(diff: Difference) -> Finding | None:
 _FIRST = re.compile(
     r"cls_token|pos_?emb|patch_?embed|tok(?:en)?_?emb|embed_tokens|word_embeddings|(?:^|\.)stem\b|^conv1\."
 )
+
+
+def _next_block(names: list[str]) -> bool:
+    """Whether all names are of one numbered part that is not the first."""
+    blocks = {_block(name) for name in names}
+    return len(blocks) == 1 and all(number not in ("", "0") for _, number in blocks)
 
 
 def _block(name: str) -> tuple[str, str]:

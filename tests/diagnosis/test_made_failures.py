@@ -203,3 +203,20 @@ def test_a_text_and_the_tables_behind_it_have_one_explanation() -> None:
     whole = {(f.net, f.kind.name): said for f, way, said, _ in texts() if way == "whole"}
     same = Counter(said[:1] == whole[f.net, f.kind.name][:1] for f, said, _ in tables())
     assert 100 * same[True] / same.total() > 94
+
+
+ALONE = (  # way of pasting, kind, the least share of right first causes: what a list alone shows, and the end of a text
+    ("begins_in_the_middle", "slashes", 75), ("begins_in_the_middle", "seven_characters_cut", 50),
+    ("last_lines", "first_of_two_files", 75), ("last_lines", "student_and_teacher", 75),
+    ("last_lines", "registered_twice", 75), ("last_lines", "weight_norm_spelt_anew", 75),
+    ("last_lines", "into_a_trainer", 75), ("three_names_and_dots", "slashes", 75),
+    ("three_names_and_dots", "underscores", 75),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("way", "kind", "least"), ALONE)
+def test_what_a_part_of_a_text_shows(way: str, kind: str, least: int) -> None:
+    failed = [failure for failure in every() if failure.kind.name == kind]
+    shown = [(f, WAYS[way](f.text, random.Random(f"{f.net} {kind} {way}"))) for f in failed]
+    said = [(f, tuple(cause.cause for cause in explain(text).causes)) for f, text in shown if text]
+    assert said and share(said) >= least, said
