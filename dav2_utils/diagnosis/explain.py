@@ -191,12 +191,12 @@ def _one_part(names: list[str]) -> bool:
 def _chunked(names: list[str]) -> bool:
     """Whether a second number goes on counting where the first one changes: blocks.0.2, then blocks.1.3."""
     runs: dict[str, dict[str, list[int]]] = {}
-    for match in filter(None, map(_TWO_NUMBERS.match, names)):
-        runs.setdefault(match[1], {}).setdefault(match[2], []).append(int(match[3]))
+    for parts in (name.split(".") for name in names):
+        at = next((k for k, part in enumerate(parts[:-2]) if part.isdecimal()), -1)
+        if at >= 0 and parts[at + 1].isdecimal():
+            numbers = runs.setdefault(".".join(parts[:at]), {}).setdefault(parts[at], [])
+            numbers.append(int(parts[at + 1][:9]))
     return any(len(by) > 1 and all(min(b) == max(a) + 1 for a, b in pairwise(by.values())) for by in runs.values())
-
-
-_TWO_NUMBERS = re.compile(r"((?:[^.]*[^.\d][^.]*\.)*)(\d+)\.(\d{1,9})\.")
 
 
 def _inside(names: list[str]) -> bool:

@@ -161,7 +161,7 @@ def damaged(diff: Difference) -> Finding | None:
     """Names from which a fixed number of characters was cut off, so that some begin in the middle of a word."""
     accounts = {*diff.unexpected, *diff.missing}
     inside = tuple(name for name in diff.unexpected if name.startswith("."))
-    blocks = tuple(name for name in diff.unexpected if re.match(r"\d+\.", name))  # of some path, and others are not
+    blocks = tuple(name for name in diff.unexpected if name.split(".", 1)[0].isdecimal())  # of some path, others aren't
     if diff.one_list and (inside or 1 < len(blocks) < len(diff.unexpected)):
         return Finding("damaged_names", "damaged_unseen", accounts, {"names": inside or blocks}, 0.05)
     cuts = Counter(
