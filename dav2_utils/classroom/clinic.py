@@ -105,13 +105,18 @@ def _other_encoder(path: Path) -> None:
 
 
 def _transformers(path: Path) -> None:
-    """A few blocks under the names that transformers gives them: query, key and value apart."""
+    """The blocks of vits under the names that transformers gives them: query, key and value apart."""
     width, state = 384, {"backbone.embeddings.cls_token": torch.zeros(1).expand(1, 1, 384)}
+    square, apart = (width, width), ("query", "key", "value")
+    layers = {"norm1": (width,), **{f"attention.attention.{part}": square for part in apart},
+              "attention.output.dense": square, "norm2": (width,), "mlp.fc1": (4 * width, width),
+              "mlp.fc2": (width, 4 * width)}  # fmt: skip
     for block in range(12):
-        layer = f"backbone.encoder.layer.{block}"
-        for part in ("query", "key", "value"):
-            state[f"{layer}.attention.attention.{part}.weight"] = torch.zeros(1).expand(width, width)
-        state[f"{layer}.layer_scale1.lambda1"] = torch.zeros(1).expand(width)
+        for name, shape in layers.items():
+            state[f"backbone.encoder.layer.{block}.{name}.weight"] = torch.zeros(1).expand(shape)
+            state[f"backbone.encoder.layer.{block}.{name}.bias"] = torch.zeros(1).expand(shape[0])
+        for scale in ("layer_scale1", "layer_scale2"):
+            state[f"backbone.encoder.layer.{block}.{scale}.lambda1"] = torch.zeros(1).expand(width)
     for index in range(4):
         state[f"neck.fusion_stage.layers.{index}.projection.weight"] = torch.zeros(1).expand(64, 64, 1, 1)
     torch.save(state | {"head.conv3.weight": torch.zeros(1).expand(1, 32, 1, 1)}, path)

@@ -27,7 +27,7 @@ class Stored(NamedTuple):
 
     record: Record
     start: int
-    checked: bool  # whether the source has checksums
+    checked: bool  # whether the source has its checksum: torch can be told to write none, or no bytes yet
 
     @property
     def span(self) -> Span:
@@ -128,7 +128,7 @@ def _in_zip(opened: Checkpoint, table: Table, file: BinaryIO) -> Iterator[tuple[
             record = archive.find(f"data/{key}")
             if record is None or record.size != tensor.storage.bytes:
                 raise SourceChanged(opened.file)
-            storages[key] = Stored(record, data_start(file, record), archive.checked)
+            storages[key] = Stored(record, data_start(file, record), record.crc != 0)
         yield name, Located(info, storages[key], tensor.offset, tensor.stride)
 
 
