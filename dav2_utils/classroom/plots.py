@@ -136,17 +136,19 @@ def compare_depths(
     shown = (
         {say("plots.truth"): true, **predicted} if names else dict(zip("ABCDEFGH", predicted.values(), strict=False))
     )
-    figure = _figure(2.3 * (1 + len(maps)) + 0.9, 4.3 if names else 2.1)
-    axes = figure.subplots(1 + names, 1 + len(maps), squeeze=False)
+    wide = 1 + (len(maps) if names else -(-len(maps) // 2))  # a riddle has two rows, to be seen from the back of a room
+    figure = _figure(2.3 * wide + 0.9, 4.3)
+    axes = figure.subplots(2, wide, squeeze=False)
     scale, pixels = ends(true, max_depth), None if image is None else _bgr(image)[..., ::-1]
     spare = axes[1][0] if names else axes[0][0]
-    spare.set_axis_off()
+    for axis in (spare,) if names else (spare, axes[1][0], axes[1][-1]):
+        axis.set_axis_off()
     if pixels is not None:
         _paint(spare, pixels, say("plots.picture"))
-    row = axes[0] if names else axes[0][1:]
-    for axis, (name, depth) in zip(row, shown.items(), strict=True):
+    row = list(axes[0] if names else axes[:, 1:].flat)
+    for axis, (name, depth) in zip(row[: len(shown)], shown.items(), strict=True):
         last = _paint_depth(axis, depth, name, cmap, max_depth, scale)
-    _depth_bar(figure, last, axes[0], max_depth, scale)
+    _depth_bar(figure, last, axes[0] if names else axes.flat, max_depth, scale)
     if not names:
         return finish(figure, say("plots.riddle", maps=", ".join(shown)))
     for axis, (name, depth) in zip(axes[1][1:], predicted.items(), strict=True):
