@@ -7,6 +7,7 @@ import datetime
 import logging
 import os
 import pathlib
+import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,20 @@ def test_the_line_to_resume_with(kind: str, tmp_path: Path) -> None:
         torch.serialization.add_safe_globals(before)
 
 
-def test_a_path_of_python_3_13() -> None:
-    assert resume_line(["pathlib._local.PosixPath"]).endswith("[(pathlib.PosixPath, 'pathlib._local.PosixPath')])")
+def test_a_path_of_python_3_13(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = types.ModuleType("pathlib._local")
+    there.PosixPath = type("PosixPath", (pathlib.PurePosixPath,), {"__module__": there.__name__})  # type: ignore[attr-defined]
+    with monkeypatch.context() as as_there:
+        as_there.setitem(sys.modules, there.__name__, there)
+        torch.save({"a.weight": torch.ones(2), "from": there.PosixPath("data")}, tmp_path / "a.pth")
+    line = resume_line(inspect_file(tmp_path / "a.pth").globals)
+    before = torch.serialization.get_safe_globals()
+    try:
+        exec(line.replace("PosixPath,", "PurePosixPath,"), {})  # which exists on Windows too
+        assert torch.load(tmp_path / "a.pth", weights_only=True)["from"] == pathlib.PurePosixPath("data")
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
 
 
 @pytest.mark.parametrize(
