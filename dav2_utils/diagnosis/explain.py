@@ -151,7 +151,7 @@ def alone(diff: Difference) -> list[Finding]:
         elif diff.missing:
             readings = [
                 ("wrapper_prefix", "all_missing_wrapper", 0.15),
-                _WHOLE.get(diff.model_class, _WHOLE[path > ""]),
+                ("training_container", "all_missing_container", 0.16),
             ]
         elif path:
             readings += [("outer_module_prefix", "all_unexpected_outer", 0.14)]
@@ -160,15 +160,6 @@ def alone(diff: Difference) -> list[Finding]:
             readings += [("model_is_wrapped", "all_unexpected_wrapped", 0.15)]
     args = {"name": names[0], "names": tuple(names), "count": len(names), "path": path[:-1]}
     return [Finding(cause, text, set(diff.names), args, cost) for cause, text, cost in readings]
-
-
-#: What a model of which everything is missing means besides a wrapper: by its class, or by whether it is below one path
-_WHOLE: dict[str | bool, tuple[str, str, float]] = {
-    "DinoVisionTransformer": ("training_container", "all_missing_container", 0.14),  # DINOv2 saves it under teacher
-    "DepthAnything": ("outer_module_prefix", "all_missing_outer", 0.14),  # version 1's metric training: core.core.
-    True: ("missing_outer_prefix", "all_missing_inner", 0.14),
-    False: ("training_container", "all_missing_container", 0.16),
-}
 
 
 def _around(names: list[str]) -> str:
