@@ -201,7 +201,7 @@ def shifted(diff: Difference) -> Finding | None:
     for one, other in ((missing, unexpected), (unexpected, missing)):
         for stem in [stem for stem in one if "0" in one[stem] and len(other.get(stem, ())) == 1]:
             low, ((last, high),) = one[stem]["0"], other[stem].items()
-            if last != "0" and 2 * len(low & high) > len(low | high):
+            if last != "0" and 2 * len(low & high) > min(len(low), len(high)):
                 ours = {name for name in diff.names if name.startswith(stem)}
                 args = {"stem": stem, "first": f"{stem}0", "last": f"{stem}{last}"}
                 return Finding("other_naming", "renamed_shifted", ours, args, 0.06)

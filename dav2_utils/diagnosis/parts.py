@@ -29,7 +29,7 @@ def continued(names: Iterable[str], begun: bool = True, all_: bool = True) -> tu
         for match in found:
             stem, rest = name[: match.start(1)], family(name[match.end(1) :])
             groups.setdefault(stem, {}).setdefault(int(match[1]), set()).add(rest)
-    good = {stem for stem, blocks in groups.items() if _goes_on(blocks, begun)}
+    good = {stem for stem, blocks in groups.items() if _goes_on(blocks, begun, all_)}
     inside = [
         name for name, found in zip(listed, places, strict=True) if any(name[: m.start(1)] in good for m in found)
     ]
@@ -39,12 +39,12 @@ def continued(names: Iterable[str], begun: bool = True, all_: bool = True) -> tu
     return inside, min(blocks), max(blocks)
 
 
-def _goes_on(blocks: dict[int, set[str]], begun: bool) -> bool:
+def _goes_on(blocks: dict[int, set[str]], begun: bool, several: bool) -> bool:
     first, last = min(blocks), max(blocks)
     rests = list(blocks.values())
     alike = all(len(rest & rests[0]) * 2 >= min(len(rest), len(rests[0])) for rest in rests)
     layers = any("." in name for name in rests[0])  # a block holds layers
-    return begun and first > 0 and last - first == len(blocks) - 1 and layers and alike and len(blocks) > 1
+    return begun and first > 0 and last - first == len(blocks) - 1 and layers and alike and len(blocks) > several
 
 
 def in_every_layer(names: Iterable[str]) -> bool:
@@ -160,7 +160,7 @@ def averaged(diff: Difference) -> Finding | None:
     return None
 
 
-_EMA = re.compile(r"(?:^|[._])ema(?:[._]|$)|(?:^|\.)shadow(?:_params)?(?:\.|$)|averaged_model")
+_EMA = re.compile(r"(?:^|[._])(?:ema|teacher)(?:[._]|$)|(?:^|\.)shadow(?:_params)?(?:\.|$)|averaged_model")
 
 
 def _copies(names: Iterable[str], diff: Difference) -> list[str]:
