@@ -36,17 +36,11 @@ def _squeezed() -> list[tuple[Sign, tuple[str, ...]]]:
     return [(sign, tuple(phrase.replace(" ", "") for phrase in sign.phrases)) for sign in signs()]
 
 
-def find_sign(squeezed: str, last: str = "") -> list[Finding]:
-    """The cause that the words of an error give away, or the two that they allow; none if they say nothing.
-
-    `squeezed` is the text without white space, `last` what of it is the last error: that is looked at first.
-    """
-    for text in filter(None, (last, squeezed)):
-        lower = text.lower()
-        for rule in (_refused, _plain, _handed_over, _code_elsewhere, _bare_end):
-            if found := rule(text, lower if text is squeezed else f"{lower}"):
-                return found
-    return []
+def find_sign(squeezed: str) -> list[Finding]:
+    """The cause that the words of an error (without white space) give away, or the two that they allow, or none."""
+    lower = squeezed.lower()
+    rules = (_refused, _plain, _handed_over, _code_elsewhere, _bare_end)
+    return next((found for rule in rules if (found := rule(squeezed, lower))), [])
 
 
 def _said(cause: str, text: str, other: str = "", **args: Any) -> list[Finding]:
@@ -119,7 +113,7 @@ def _code_elsewhere(squeezed: str, lower: str) -> list[Finding]:
 
 def _bare_end(squeezed: str, lower: str) -> list[Finding]:
     """Safe loading of an empty file raises EOFError without a word."""
-    if "eoferror" in lower and any(word in squeezed.lower() for word in _READING):
+    if "eoferror" in lower and any(word in lower for word in _READING):
         return _said("empty_file", "bare_end", "truncated_file", words="EOFError")
     return []
 
