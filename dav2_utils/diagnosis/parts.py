@@ -42,7 +42,7 @@ def continued(names: Iterable[str], begun: bool = True, all_: bool = True) -> tu
 def _goes_on(blocks: dict[int, set[str]], begun: bool, several: bool) -> bool:
     first, last = min(blocks), max(blocks)
     rests = list(blocks.values())
-    alike = all(len(rest & rests[0]) * 2 >= min(len(rest), len(rests[0])) for rest in rests)
+    alike = all(len(rest & rests[0]) * 2 > min(len(rest), len(rests[0])) for rest in rests)
     layers = any("." in name for name in rests[0])  # a block holds layers
     return begun and first > 0 and last - first == len(blocks) - 1 and layers and alike and len(blocks) > several
 
@@ -51,7 +51,7 @@ def in_every_layer(names: Iterable[str]) -> bool:
     """Whether names come again in three layers or more, one after the other: an option of the model, and no part."""
     groups: dict[str, list[tuple[int, ...]]] = {}
     for name in names:
-        groups.setdefault(family(name), []).append(tuple(map(int, re.findall(r"\d{1,9}", name))))
+        groups.setdefault(family(name), []).append(tuple(int(number[:9]) for number in re.findall(r"\d+", name)))
     return (
         bool(groups) and len(groups) <= 6 and all(len(found) > 2 and _consecutive(found) for found in groups.values())
     )
@@ -195,7 +195,7 @@ def surplus(diff: Difference) -> Finding | None:
     names = [name for name in diff.unexpected if not bookkeeping(name)]
     roots = tops(names)
     new = diff.agree is not None and not roots & tops(diff.agree)  # modules that the model has nothing of
-    if not names or diff.missing or len(roots) > 3 or (not new and (in_every_layer(names) or continued(names))):
+    if not names or not all(map(bookkeeping, diff.missing)) or len(roots) > 3 or (not new and (in_every_layer(names) or continued(names))):
         return None
     if (diff.one_list and len(names) > 20) or roots & tops(diff.sizes):
         return None  # the network itself, or a part that the model has as well

@@ -87,6 +87,7 @@ def _cover(diff: Difference, more: Readings | None) -> Found:
         return Found([general], other if other and worth > 1 - general.cost - _NEAR else None, 1 - general.cost)
     if len(left) > _ENOUGH * total and (rest := _different(diff.without(set(diff.names) - left))):
         chosen.append(rest)
+    chosen.sort(key=lambda finding: finding.cause == "bookkeeping_buffers")  # beside a real cause it is the least
     return Found(chosen, _second([*found, general], chosen, diff), worth)
 
 

@@ -148,7 +148,7 @@ def _kind(name: str, pair: Pair, lines: int) -> str:
     if (len(file) == 3 and file[0] == 1 and differ == [1]) or (len(file) == 2 and differ == [0] and _grids(pair)):
         return "image" if _grids(pair) or len(file) == 3 else ""
     if len(file) in (4, 5) and differ and min(differ) >= 2:
-        first = file[1] <= 4 or re.search(r"patch|embed|stem", name)
+        first = 1 < file[1] <= 4 or re.search(r"patch|embed|stem", name)
         return "patch" if lines <= 4 and first and min(*file[2:], *model[2:]) > 1 else ""
     few = len(file) in (4, 5) and differ == [1] and max(file[1], model[1]) <= 64
     return "channels" if few and lines <= 4 and not re.search(r"\.[1-9]\d*\.[^.]+\.[^.]+\.", name) else ""
@@ -223,7 +223,7 @@ def head_options(diff: Difference) -> Finding | None:
 
 def encoder(diff: Difference) -> Finding | None:
     """Another size of the same network: widths in layers of several kinds, or blocks that only one side has."""
-    sizes = {name: pair for name, pair in diff.sizes.items() if differing(pair) and not bookkeeping(name)}
+    sizes = {name: pair for name, pair in diff.sizes.items() if _by_width(pair) and not bookkeeping(name)}
     ratio = _ratio(sizes) if sizes else None
     blocks = [(side, found) for side, names in (("file", diff.missing), ("model", diff.unexpected))
               if (found := continued(names, diff.begun, all_=not ratio))]  # fmt: skip
@@ -244,6 +244,12 @@ def encoder(diff: Difference) -> Finding | None:
         text = "encoder_known" if "depth" in known else "encoder_one"
         return Finding("wrong_encoder", text, set(diff.names), args | known, 0.05 if "depth" in known else 0.07)
     return Finding("wrong_encoder", text, accounts, args, 0.1)
+
+
+def _by_width(pair: Pair) -> bool:
+    """Whether another width can make these two shapes: it changes no kernel."""
+    differ = differing(pair)
+    return bool(differ) and (len(pair[0]) < 4 or max(differ) < 2)
 
 
 def _ratio(sizes: Sizes) -> tuple[int, int] | None:
