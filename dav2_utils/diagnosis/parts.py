@@ -43,7 +43,7 @@ def _goes_on(blocks: dict[int, set[str]], begun: bool, several: bool) -> bool:
     first, last = min(blocks), max(blocks)
     rests = list(blocks.values())
     alike = all(len(rest & rests[0]) * 2 > min(len(rest), len(rests[0])) for rest in rests)
-    layers = any("." in name for name in rests[0])  # a block holds layers
+    layers = any(name.endswith(".weight") for name in rests[0])  # a block holds layers
     return begun and first > 0 and last - first == len(blocks) - 1 and layers and alike and len(blocks) > several
 
 
@@ -195,22 +195,22 @@ def surplus(diff: Difference) -> Finding | None:
     names = [name for name in diff.unexpected if not bookkeeping(name)]
     roots = tops(names)
     new = diff.agree is not None and not roots & tops(diff.agree)  # modules that the model has nothing of
-    if not names or not all(map(bookkeeping, diff.missing)) or len(roots) > 3 or (not new and (in_every_layer(names) or continued(names))):
+    if not names or not all(map(bookkeeping, diff.missing)) or len(roots) > 3:
+        return None
+    if not new and (in_every_layer(names) or continued(names)):
         return None
     if (diff.one_list and len(names) > 20) or roots & tops(diff.sizes):
         return None  # the network itself, or a part that the model has as well
     own = diff.agree is None or new or _last_layer(names)
     blocks = roots & words("blocks") or not all("." in name or _HEADS.search(name) for name in names)
-    inside = {
-        name.split(".")[1] for name in names if name.count(".") > 1
-    }  # several modules: of a part that the model has
+    inside = {name.split(".")[1] for name in names if name.count(".") > 1}  # several: of a part that the model has
     if diff.agree is None and len(roots) == 1 < len({*filter(str.isidentifier, inside)}):
         own = own and all(_HEADS.search(top) for top in roots)
     if not own or (blocks and not _last_layer(names)) or any(_NORM.search(name) for name in names):
         return None
     known = all(_HEADS.search(top) for top in roots)
     args = {"tops": ", ".join(sorted(roots)), "names": tuple(names), "count": len(names)}
-    return Finding("extra_head", "extra_head", set(names), args, 0.08 if known or diff.agree is not None else 0.15)
+    return Finding("extra_head", "extra_head", set(names), args, 0.08 if known or diff.agree is not None else 0.35)
 
 
 _NORM = re.compile(r"\.(?:bn|norm)\d*\.[a-z_]+$")  # layers within others: an option of the constructor, no part
@@ -238,14 +238,15 @@ def lacking(diff: Difference) -> Finding | None:
             return None
         cost = 0.07
     else:
-        known = all(_HEADS.search(top) or top.startswith(("decode", "fpn")) for top in roots)
-        if any(bare(n) != n or _FIRST.search(n) for n in names):
-            return None  # what a backbone begins with lacks too
-        if diff.whole and _stems(names) and (len(roots) > 2 or (len(names) > 40 and not known)):
-            return None  # the network itself
-        if not head or len(roots) > 4 or (diff.one_list and not known) or (not known and not theirs and len(names) < 4):
+        if (
+            not head
+            or len(roots) > 4
+            or not all(_HEADS.search(top) or top.startswith(("decode", "fpn")) for top in roots)
+        ):
             return None
-        cost = 0.1 if known else 0.2
+        if any(bare(n) != n or _FIRST.search(n) for n in names) or (diff.whole and _stems(names) and len(roots) > 2):
+            return None  # what a backbone begins with lacks too, or the network itself
+        cost = 0.1
     args = {"names": tuple(names), "count": len(names), "tops": ", ".join(sorted(roots)), "own": tuple(diff.unexpected)}
     text = "backbone_only_head" if diff.unexpected else "backbone_only"
     return Finding("backbone_only", text, {*names, *diff.unexpected}, args, cost)

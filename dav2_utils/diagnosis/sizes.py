@@ -243,7 +243,7 @@ def encoder(diff: Difference) -> Finding | None:
     if known:
         text = "encoder_known" if "depth" in known else "encoder_one"
         return Finding("wrong_encoder", text, set(diff.names), args | known, 0.05 if "depth" in known else 0.07)
-    return Finding("wrong_encoder", text, accounts, args, 0.1)
+    return Finding("wrong_encoder", text, accounts, args, 0.1 if blocks else 0.25)
 
 
 def _by_width(pair: Pair) -> bool:
