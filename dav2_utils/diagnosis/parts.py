@@ -51,7 +51,7 @@ def in_every_layer(names: Iterable[str]) -> bool:
     """Whether names come again in three layers or more, one after the other: an option of the model, and no part."""
     groups: dict[str, list[tuple[int, ...]]] = {}
     for name in names:
-        groups.setdefault(family(name), []).append(tuple(map(int, re.findall(r"\d{1,9}", name))))
+        groups.setdefault(family(name), []).append(tuple(int(number[:9]) for number in re.findall(r"\d+", name)))
     return (
         bool(groups) and len(groups) <= 6 and all(len(found) > 2 and _consecutive(found) for found in groups.values())
     )
