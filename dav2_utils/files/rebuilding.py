@@ -81,7 +81,7 @@ def _quantised(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) ->
 
 def _sparse(layout: Any, data: Any) -> Tensor:
     values = [part for part in data if isinstance(part, Tensor)][-1]
-    size = next(part for part in data if isinstance(part, tuple))
+    size = next((part for part in data if isinstance(part, tuple)), None)
     return Tensor(TensorInfo(_shape(size), values.info.dtype))
 
 

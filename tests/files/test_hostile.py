@@ -213,6 +213,12 @@ def test_a_line_is_short() -> None:
         read_pickle(BOMBS["digits"]())
 
 
+def test_a_sparse_tensor_without_its_size() -> None:
+    content = b"\x80\x02ctorch._utils\n_rebuild_meta_tensor_no_storage\nctorch\nfloat32\n)\x86Rq\0"
+    with pytest.raises(PickleError, match="cannot be followed"):
+        read_pickle(content + b"0ctorch._utils\n_rebuild_sparse_tensor\nN]h\0a\x86R.")
+
+
 def end_bounded(path: Path, seconds: int = 30, gigabytes: float = 1.5) -> str:
     look = (
         "import sys, json\nfrom dav2_utils import CheckpointError, inspect_file\n"
