@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import CheckpointError
 from .keys import Table, TensorInfo
 from .wrappers import bare
 
+OWN = re.compile(r"(?:^|\.)((?:pretrained|depth_head)\..+)", re.S)  # a name of ours, behind any prefix
 PATCH = 14  # pixels on a side of one patch, in every encoder
 
 
-@dataclass(frozen=True)
-class Encoder:
+class Encoder(NamedTuple):
     """One configuration: the DINOv2 encoder (`pretrained.*`) and the DPT head on top of it (`depth_head.*`)."""
 
     name: str
@@ -161,10 +161,8 @@ def infer_encoder(table: Table) -> str | None:
     """
     found = {}
     for name, info in table.items():
-        path = bare(name).split(".")
-        start = next((i for i, part in enumerate(path) if part in ("pretrained", "depth_head")), None)
-        if start is not None:
-            found[".".join(path[start:])] = info.shape
+        if own := OWN.search(bare(name)):
+            found[own[1]] = info.shape
     best, most = None, len(found) // 2
     for encoder, table_of_it in _tables().items() if found else ():
         agree = sum(found.get(name) == info.shape for name, info in table_of_it.items())

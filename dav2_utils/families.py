@@ -10,14 +10,12 @@ only.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .encoders import ENCODERS, Encoder, table_for
 from .keys import Table, TensorInfo
-from .texts import say
+from .texts import read_data, say
 from .wrappers import bare
 
 _MOST_PLACES = 8  # prefixes looked below for a network inside a larger one
@@ -65,22 +63,21 @@ def recognise(table: Table) -> Recognised:
 # Matching -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """How one table is told from others, and what to do with such a network."""
 
     family: list[str]
     package: str = ""  # where its class is: a repository, or a name for pip
     cls: str = ""
-    variants: list[tuple[str, dict[str, str]]] = field(default_factory=list)  # the first whose entries are there
-    has: dict[str, str] = field(default_factory=dict)
+    variants: list[tuple[str, dict[str, str]]] = []  # the first whose entries are there
+    has: dict[str, str] = {}
     lacks: tuple[str, ...] = ()
-    within: dict[str, bool] = field(default_factory=dict)  # its modules; whether every variant has it
+    within: dict[str, bool] = {}  # its modules; whether every variant has it
     blocks: str = ""
     at: tuple[str, ...] = ("",)
     ours: str | None = None
-    never: dict[str, list[str]] = field(default_factory=dict)  # how variants begin that a family does not have
-    rename: dict[str, str] = field(default_factory=dict)  # runs of components to exchange for our names; mostly empty
+    never: dict[str, list[str]] = {}  # how variants begin that a family does not have
+    rename: dict[str, str] = {}  # runs of components to exchange for our names; mostly empty
     note: str = ""  # of the texts `families.notes`; empty if there is nothing more to say
 
 
@@ -99,9 +96,7 @@ class _Match(NamedTuple):
 
 @functools.cache
 def _data() -> dict[str, Any]:
-    from importlib import resources
-
-    return dict(json.loads((resources.files("dav2_utils") / "families.json").read_text(encoding="utf-8")))
+    return read_data("families.json")
 
 
 @functools.cache

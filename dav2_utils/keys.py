@@ -41,6 +41,9 @@ class TensorInfo(NamedTuple):
         return tuple(math.prod(sizes[place + 1 :]) for place in range(len(sizes)))
 
 
+Shape = tuple[int, ...]
+Pair = tuple[Shape, Shape]  # in the file, in the model
+
 #: Tensor names in file order, each with its shape and dtype.
 Table = dict[str, TensorInfo]
 

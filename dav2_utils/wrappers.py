@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from .errors import CheckpointError, PrefixError
 
@@ -52,12 +53,12 @@ def wrappers_in(names: Iterable[str]) -> list[str]:
     return [*most, *dict.fromkeys(part for part in others if part not in known)]
 
 
-def bare(name: str, components: Collection[str] = WRAPPERS) -> str:
+def bare(name: str, components: AbstractSet[str] = WRAPPERS.keys()) -> str:
     """`name` without its wrapper components. The last component is the tensor's own name and always stays."""
-    path, dot, last = name.rpartition(".")
-    if not dot or not any(component in path for component in components):
+    path = name.split(".")
+    if components.isdisjoint(path):
         return name
-    return ".".join([*(part for part in path.split(".") if part not in components), last])
+    return ".".join([part for part in path[:-1] if part not in components] + path[-1:])
 
 
 def rename_map(
@@ -132,7 +133,7 @@ def _exchanged(parts: list[str], runs: Iterable[tuple[list[str], list[str]]], fo
     return (part for piece in pieces for part in (piece if isinstance(piece, list) else [piece]))
 
 
-def _onto(old: list[str], target: set[str], tokens: Collection[str], outer: bool) -> list[str]:
+def _onto(old: list[str], target: set[str], tokens: AbstractSet[str], outer: bool) -> list[str]:
     """The new names, in the order of `old`, by what the target has."""
     for literal in (old, _without_front(old, tokens)):
         if target.issuperset(literal) and len(set(literal)) == len(old):
@@ -147,7 +148,7 @@ def _onto(old: list[str], target: set[str], tokens: Collection[str], outer: bool
     return new
 
 
-def _closest(name: str, target: set[str], same: Collection[str], own: Collection[int], tokens: Collection[str]) -> str:
+def _closest(name: str, target: set[str], same: Collection[str], own: Collection[int], tokens: AbstractSet[str]) -> str:
     """What the target calls the tensor `name`, where `same` are the target's names that differ in wrappers alone."""
     if name in target:
         return name
@@ -183,7 +184,7 @@ def _places(names: Iterable[str], tokens: Collection[str]) -> set[int]:
 
 
 def _with_outer_prefix(
-    names: list[str], target: set[str], by_bare: Mapping[str, Collection[str]], tokens: Collection[str]
+    names: list[str], target: set[str], by_bare: Mapping[str, Collection[str]], tokens: AbstractSet[str]
 ) -> list[str]:
     """`names` without, or with, one attribute prefix, if that makes the target complete; otherwise as they are.
 
@@ -228,7 +229,7 @@ def _front(path: Sequence[str], tokens: Collection[str]) -> int:
     return next((i for i, part in enumerate(path) if part not in tokens), len(path))
 
 
-def _without_front(names: list[str], tokens: Collection[str]) -> list[str]:
+def _without_front(names: list[str], tokens: AbstractSet[str]) -> list[str]:
     """The same number of leading wrapper components off every name that has any: as many as the least of them has."""
     fronts = [_front(name.split(".")[:-1], tokens) for name in names]
     least = min((front for front in fronts if front), default=0)

@@ -99,6 +99,17 @@ def test_checkpoint_work_needs_no_opencv_and_no_lessons() -> None:
     assert not heavy & {"cv2", "matplotlib", "IPython", "ipywidgets", "huggingface_hub"}
 
 
+def test_a_command_imports_nothing_that_takes_long_and_is_not_needed() -> None:
+    """Each of these takes from 1 to 6 ms to import, of the 80 that `dav2 explain` takes."""
+    text = "Missing key(s) in state_dict: 'a.weight'. Unexpected key(s) in state_dict: 'module.a.weight'."
+    script = f"import sys, dav2_utils.cli as cli\ntry: cli.main(['explain', {text!r}])\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=60)
+    said, _, modules = done.stdout.rstrip().rpartition("\n")
+    assert "wrapper_prefix" in said
+    heavy = {"tempfile", "zipfile", "hashlib", "html", "fractions", "importlib.resources", "dav2_utils.diagnosis.signs"}
+    assert not heavy & set(modules.split())
+
+
 def test_every_public_name_resolves() -> None:
     for name in dav2_utils.__all__:
         assert getattr(dav2_utils, name) is not None

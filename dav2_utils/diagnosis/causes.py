@@ -8,20 +8,17 @@ rule that finds it; see CONTRIBUTING.md. Standard library only.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..texts import find, say
+from ..texts import find, read_data, say
 
 
 @functools.cache
 def data() -> dict[str, Any]:
     """The rows of `data.json`: causes, words and signs."""
-    from importlib import resources
-
-    return dict(json.loads((resources.files("dav2_utils") / "diagnosis" / "data.json").read_text(encoding="utf-8")))
+    return read_data("diagnosis/data.json")
 
 
 @functools.cache
@@ -30,8 +27,7 @@ def words(kind: str) -> frozenset[str]:
     return frozenset(data()["words"][kind].split())
 
 
-@dataclass(frozen=True)
-class Cause:
+class Cause(NamedTuple):
     """One way in which loading weights fails."""
 
     name: str

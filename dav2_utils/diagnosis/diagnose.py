@@ -232,9 +232,9 @@ def _prefixes(result: Diagnosis, table: Table) -> None:
 
 def _lost(name: str, other: str) -> set[str]:
     """What `name` has and `other` has not: wrapper components, and an attribute prefix in one piece."""
-    parts = Counter(name.split(".")) - Counter(other.split("."))
-    outer = bare(name)[: -len(bare(other)) - 1]
-    return {part for part in parts if part in WRAPPERS} | ({outer} if outer else set())
+    parts, there = name.split("."), other.split(".")
+    outer = {bare(name)[: -len(bare(other)) - 1]} - {""}
+    return outer | {part for part in parts if part in WRAPPERS and parts.count(part) > there.count(part)}
 
 
 def _elsewhere(name: str, other: str) -> set[str]:

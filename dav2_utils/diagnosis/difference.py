@@ -6,18 +6,21 @@ All rules look at a `Difference` and at nothing else, so that a file and the tex
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..files.placeholders import extra
-from ..keys import Table
+from ..keys import Pair, Shape, Table
 from ..wrappers import WRAPPER_CLASSES, WRAPPERS, bare, wrappers_in
 from .causes import Finding, words
-from .message import Message, Pair, Shape
+
+if TYPE_CHECKING:  # a file's two tables need no grammar of error texts
+    from .message import Message
 
 Names = dict[str, Shape | None]  # with the shape, if it is known
 
@@ -148,6 +151,12 @@ def family(name: str) -> str:
 
 
 # Prefixes -----------------------------------------------------------------------------------------------------------
+
+
+def reduced(a: int, b: int) -> tuple[int, int]:
+    """`a` to `b` in lowest terms."""  # `fractions` takes as long to import as a hundred sizes to compare
+    common = math.gcd(a, b)
+    return a // common, b // common
 
 
 def peel(diff: Difference) -> tuple[list[Finding], Difference]:

@@ -21,7 +21,6 @@ from .difference import NUMBERED, Difference, bookkeeping, family, of_message, t
 from .message import Message, parse
 from .report import markup, target_line
 from .rules import Found, causes_of
-from .signs import find_sign
 
 
 @dataclass
@@ -89,14 +88,20 @@ def explain(text: str) -> Explanation:
     `repairable_by_renaming` is True only if the text itself shows it. Time grows with the length and no faster.
     """
     message = parse(text)
-    if message.last and (signs := find_sign(message.last)):
+    if message.last and (signs := _by_words(message.last)):
         return Explanation([found.said() for found in signs], message, len(signs) > 1)
     found = _by_names(message) if message.has_names or message.key_errors else Found()
     if not found.causes:
-        signs = find_sign(message.squeezed)
+        signs = _by_words(message.squeezed)
         return Explanation([finding.said() for finding in signs], message, len(signs) > 1)
     causes = [finding.said(found.undone) for finding in found.causes]
     return Explanation(causes + ([found.other.said()] if found.other else []), message, found.other is not None)
+
+
+def _by_words(squeezed: str) -> list[Finding]:
+    from .signs import find_sign  # its regular expressions take longer to compile than most errors to explain
+
+    return find_sign(squeezed)
 
 
 def _by_names(message: Message) -> Found:

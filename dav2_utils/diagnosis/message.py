@@ -10,10 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from ..keys import Pair, Shape
 from .causes import words
-
-Shape = tuple[int, ...]
-Pair = tuple[Shape, Shape]  # in the file, in the model
 
 _COLOUR = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b?\[[0-9;]{0,12}m|\x1b\[[0-9;?]*[A-Za-z]")
 # what a log, a quotation or a terminal puts in front of every line
@@ -32,12 +30,13 @@ _ENTITIES = (("&quot;", '"'), ("&#34;", '"'), ("&#39;", "'"), ("&#x27;", "'"), (
 
 # on the squeezed text, that is, without any white space; a list in a line of code has no value behind its "="
 _HEAD = re.compile(
+    r"(?=[muawk])(?:"  # how each of them begins: at most places that is all there is to look at
     r"(?P<missing>missing_?keys?(?:\(s\))?(?:in(?:source)?(?:state_?dict|checkpoint|file)|whenloading\w{0,30})?"
     r"(?::|=(?=[\[({]*[\"'\])}]))"
     r"|modelparametersorbuffersarenotfoundinthecheckpoint:|(?P<new>andarenewlyinitialized)(?:[^:\[]{0,80})?:)"
     r"|(?P<unexpected>unexpected_?keys?(?:\(s\))?(?:in(?:source)?(?:state_?dict|checkpoint|file)|whenloading\w{0,30})?"
     r"(?::|=(?=[\[({]*[\"'\])}]))"
-    r"|(?P<unused>werenotusedwheninitializing)\w{1,80}:|keysthatarenotusedbythemodel:)",
+    r"|(?P<unused>werenotusedwheninitializing)\w{1,80}:|keysthatarenotusedbythemodel:))",
     re.IGNORECASE,
 )
 _LIST_END = re.compile(r"sizemismatchfor|Whilecopyingtheparameter|Traceback\(most|Duringhandlingof|Theaboveexception")

@@ -169,7 +169,7 @@ def damaged(diff: Difference) -> Finding | None:
         if name != end and name.endswith(end)
     )  # fmt: skip
     for size, _ in cuts.most_common(3):
-        cut = {name[size:]: name for name in diff.missing if name[size:] in diff.unexpected}
+        cut = {end: name for name in diff.missing if (end := name[size:]) and end in diff.unexpected}
         if 2 * len(cut) >= len(diff.unexpected) and any(
             name[size - 1].isalpha() and name[size].isalpha() for name in cut.values()
         ):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass, field
-from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..advice import advice
 from ..encoders import ENCODERS
@@ -20,8 +19,7 @@ UNKNOWABLE = ("metric or relative", "max_depth", "V1 or V2")
 _MARKS = {"loads": "✓", "repairable": "⚠", "wrapped": "⚠", "not repairable": "✗", "no target": "?", "unreadable": "✗"}
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One thing to do: `unwrap` (path), `rename` (token, to, keys), `strip` or `add` (token, keys), `drop` (names)."""
 
     do: str
@@ -206,4 +204,6 @@ def _some(names: tuple[str, ...]) -> str:
 
 def markup(value: Any) -> str:
     """`value` as HTML: escaped, without control characters, and what stands between backticks as code."""
+    from html import escape
+
     return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(printable(str(value), None)))

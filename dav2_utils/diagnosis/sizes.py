@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from fractions import Fraction
 
-from ..encoders import ENCODERS, PATCH, table_for
+from ..encoders import ENCODERS, OWN, PATCH, table_for
+from ..keys import Pair, Shape
 from ..texts import say
 from ..wrappers import bare
 from .causes import Finding, words
-from .difference import Difference, bookkeeping, family
-from .message import Pair, Shape
+from .difference import Difference, bookkeeping, family, reduced
 from .parts import continued
 
 Sizes = dict[str, Pair]
@@ -99,7 +98,7 @@ def sliced(diff: Difference) -> Finding | None:
     pairs = {(file[i], model[i]) for file, model in sizes.values() for i in differing((file, model))}
     parts = next((n for n in range(2, 65) if all(-(-b // n) == a or a == b // n for a, b in pairs)), 0)
     alone = diff.whole and len({name.rpartition(".")[0] for name in sizes}) == 1  # and nothing else was cut
-    if not parts or alone or (len({Fraction(a, b) for a, b in pairs}) > 1 and not all(
+    if not parts or alone or (len({reduced(a, b) for a, b in pairs}) > 1 and not all(
             differing(pair) == [0] for pair in sizes.values())):  # fmt: skip
         return None
     args = _first(sizes, parts=parts)
@@ -258,7 +257,7 @@ def _ratio(sizes: Sizes) -> tuple[int, int] | None:
     tokens = [pair for pair in lines if len(pair[0]) == 3 and pair[0][0] == pair[1][0] == 1 and differing(pair) == [2]]
     widths = Counter((file[i], model[i]) for file, model in lines for i in differing((file, model))[:2] if i < 2 or
                      len(file) == 3)  # fmt: skip
-    ratios = Counter(r for pair in lines for r in {Fraction(pair[0][i], pair[1][i] or 1) for i in differing(pair)})
+    ratios = Counter(r for pair in lines for r in {reduced(pair[0][i], pair[1][i] or 1) for i in differing(pair)})
     if not widths:
         return None
     common = max(widths, key=lambda pair: widths[pair])
@@ -286,7 +285,7 @@ def _known(diff: Difference) -> dict[str, object] | None:
     tables = {name: table_for(name) for name in ENCODERS}
     file, model, lines = set(ENCODERS), set(ENCODERS), 0
     for name, pair in diff.sizes.items():
-        own = _OWN.search(bare(name))
+        own = OWN.search(bare(name))
         if own and own[1] != "pretrained.pos_embed":
             lines += 1
             file &= {e for e, table in tables.items() if own[1] in table and table[own[1]].shape == pair[0]}
@@ -301,6 +300,3 @@ def _known(diff: Difference) -> dict[str, object] | None:
         a, b = ENCODERS[file.pop()], ENCODERS[model.pop()]
         found |= {"here": a.width, "there": b.width, "depth": a.depth, "wanted": b.depth}
     return found
-
-
-_OWN = re.compile(r"(?:^|\.)((?:pretrained|depth_head)\..+)", re.S)

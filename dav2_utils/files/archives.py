@@ -11,6 +11,7 @@ the miniz beneath it. Standard library only.
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from typing import BinaryIO, NamedTuple
@@ -28,7 +29,7 @@ _MOVED = "its directory is not where it says: other data come before it, or one 
 _END = struct.Struct("<4s4H2LH")
 _END64_PLACE = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
-_ENTRY = struct.Struct("<4s4B4HL2L5H2L")
+_ENTRY = struct.Struct("<4s4x2H4x3L4H2x2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 
 
@@ -58,7 +59,12 @@ def read_directory(file: BinaryIO, size: int) -> dict[str, Record]:
     if place + length < end:
         raise ArchiveError(_MOVED)
     file.seek(place)
-    data = file.read(length)
+    return _records(file.read(length), count, place)
+
+
+@functools.lru_cache(maxsize=1)  # a file that is looked into twice, as by `diagnose`, has one directory
+def _records(data: bytes, count: int, place: int) -> dict[str, Record]:
+    """The `count` entries of a directory that begins at `place`."""
     found: dict[str, Record] = {}
     names = set[str]()
     at = 0
@@ -67,9 +73,10 @@ def read_directory(file: BinaryIO, size: int) -> dict[str, Record]:
             record, at = _entry(data, at)
         except (struct.error, UnicodeDecodeError) as error:
             raise ArchiveError("its directory is damaged") from error
-        if record.name.lower() in names:  # torch looks them up without regard to case
+        name = record.name.lower()  # torch looks them up without regard to case
+        if name in names:
             raise ArchiveError(f"it has two records called {record.shown}")
-        names.add(record.name.lower())
+        names.add(name)
         if (record.method == 0 and record.packed != record.size) or (record.size and not record.packed):
             raise ArchiveError(f"the record {record.shown} has two sizes that do not go together")
         if record.start + _LOCAL.size + record.packed > place:
@@ -115,23 +122,21 @@ def _one_file(disk: int, of_directory: int, whole: bool) -> None:
 
 def _entry(data: bytes, at: int) -> tuple[Record, int]:
     """The directory's entry at `at`, and where the next one begins."""
-    fields = _ENTRY.unpack_from(data, at)
-    if fields[0] != b"PK\1\2":
+    magic, flags, method, crc, packed, size, named, more, comment, disk, kind, start = _ENTRY.unpack_from(data, at)
+    if magic != b"PK\1\2":
         raise struct.error("no entry")
-    flags, method, crc, packed, size, start = fields[5], fields[6], fields[9], fields[10], fields[11], fields[18]
-    lengths = fields[12:15]  # of the name, the extra fields, the comment
-    at += _ENTRY.size
-    name = data[at : at + lengths[0]].decode("utf-8")
-    extra = data[at + lengths[0] : at + lengths[0] + lengths[1]]
-    if at + sum(lengths) > len(data) or "\0" in name:
+    extra = at + _ENTRY.size + named
+    name, end = data[extra - named : extra].decode("utf-8"), extra + more + comment
+    if end > len(data) or "\0" in name:
         raise struct.error("an entry reaches past the end, or its name ends before its end")
-    size, packed, start = _large(extra, [size, packed, start])
+    if 0xFFFFFFFF in (size, packed, start):
+        size, packed, start = _large(data[extra : extra + more], [size, packed, start])
     record = Record(name, start, packed, size, method, crc, flags)
-    if flags & _MASKED or fields[15]:
+    if flags & _MASKED or disk:
         raise ArchiveError(f"the record {record.shown} is encrypted, or in another part of a split archive")
-    if size and (name.endswith("/") or fields[17] & _FOLDER):
+    if size and (name.endswith("/") or kind & _FOLDER):
         raise ArchiveError(f"the record {record.shown} is a folder with bytes in it")  # torch reads none of them
-    return record, at + sum(lengths)
+    return record, end
 
 
 def _large(extra: bytes, numbers: list[int]) -> list[int]:

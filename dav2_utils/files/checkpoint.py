@@ -7,7 +7,6 @@ training file takes a fraction of a second. Standard library only.
 from __future__ import annotations
 
 import functools
-import html
 import math
 import os
 from collections import Counter
@@ -268,7 +267,9 @@ def _family_html(family: Family) -> str:
 
 
 def _escaped(text: str) -> str:
-    return html.escape(printable(text, 400))
+    from html import escape  # with the names of 2,000 characters, which only a notebook needs
+
+    return escape(printable(text, 400))
 
 
 def _said(value: Any) -> str:

@@ -19,9 +19,8 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..encoders import ENCODERS, is_max_depth
 from ..keys import Table
@@ -44,8 +43,7 @@ _SCORES = {"d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "
 _OF_ONE_FILE = ("bytes", "fingerprint", "format")  # true of the file that they were written for, and of no other
 
 
-@dataclass(frozen=True)
-class Fact:
+class Fact(NamedTuple):
     """One fact and where it comes from.
 
     Where sources disagree, `disagree` has what each says, and `value` is None; unless one of them is about this very

@@ -20,44 +20,58 @@ def _push(read: Callable[[Machine], Any]) -> Step:
     return lambda machine: machine.stack.append(read(machine))
 
 
-def _text(size: int, errors: str = "surrogatepass") -> Step:
-    return _push(lambda machine: str(machine.take(machine.unsigned(size)), "utf-8", errors))
+def _after(layout: str, use: Callable[[Machine, Any], object]) -> Step:
+    """The number that follows the instruction is for `use`. A `struct.error` where the pickle ends before it does."""
+    unpack, size = struct.Struct(layout).unpack_from, struct.calcsize(layout)
+
+    def step(machine: Machine) -> None:
+        (number,) = unpack(machine.data, machine.at)
+        machine.at += size
+        use(machine, number)
+
+    return step
 
 
-def _bytes(size: int) -> Step:
-    return _push(lambda machine: machine.take(machine.unsigned(size)))
+def _number(machine: Machine, number: float) -> None:
+    machine.stack.append(number)
 
 
-def _signed(size: int) -> Step:
-    return _push(lambda machine: int.from_bytes(machine.take(machine.unsigned(size)), "little", signed=True))
+def _signed(machine: Machine, size: int) -> None:
+    machine.stack.append(int.from_bytes(machine.take(size), "little", signed=True))
 
 
-def _packed(layout: str) -> Step:
-    read = struct.Struct(layout)
-    return _push(lambda machine: read.unpack(machine.take(read.size))[0])
+def _text(machine: Machine, size: int) -> None:
+    machine.stack.append(str(machine.take(size), "utf-8", "surrogatepass"))
+
+
+def _string(machine: Machine, size: int) -> None:
+    machine.stack.append(str(machine.take(size), "utf-8", "backslashreplace"))
+
+
+def _bytes(machine: Machine, size: int) -> None:
+    machine.stack.append(machine.take(size))
+
+
+def _get(machine: Machine, place: int) -> None:
+    machine.stack.append(machine.memo[place])
+
+
+def _put(machine: Machine, place: int) -> None:
+    machine.memo[place] = machine.stack[-1]
 
 
 def _tuple(count: int) -> Step:
     def step(machine: Machine) -> None:
-        found = tuple([machine.stack[place] for place in range(-count, 0)])
+        found = tuple(machine.stack[-count:])
+        if len(found) < count:
+            raise IndexError("fewer values than that are on the stack")
         machine.stack[-count:] = [found]
 
     return step
 
 
-def _get(read: Callable[[Machine], int]) -> Step:
-    return _push(lambda machine: machine.memo[read(machine)])
-
-
-def _put(read: Callable[[Machine], int]) -> Step:
-    def step(machine: Machine) -> None:
-        machine.memo[read(machine)] = machine.stack[-1]
-
-    return step
-
-
-def _proto(machine: Machine) -> None:
-    if machine.unsigned(1) > 5:
+def _proto(machine: Machine, version: int) -> None:
+    if version > 5:
         raise ValueError("a protocol that does not exist")
 
 
@@ -99,6 +113,10 @@ def _stack_global(machine: Machine) -> None:
     machine.named("" + module, "" + name)  # a TypeError for anything but text
 
 
+def _extension(machine: Machine, number: int) -> None:
+    machine.named("copyreg", f"extension {number}")
+
+
 def _reduce(machine: Machine) -> None:
     args = machine.stack.pop()
     machine.stack[-1] = machine.call(machine.stack[-1], args)
@@ -122,24 +140,25 @@ def _inst(machine: Machine) -> None:
 
 INSTRUCTIONS: dict[int, Step] = {
     # PROTO, FRAME, MARK, POP, POP_MARK, DUP
-    0x80: _proto, 0x95: lambda m: m.take(8), ord("("): Machine.mark, ord("0"): _pop, ord("1"): Machine.since_mark,
-    ord("2"): _push(lambda m: m.stack[-1]),
+    0x80: _after("<B", _proto), 0x95: lambda m: m.take(8), ord("("): Machine.mark, ord("0"): _pop,
+    ord("1"): Machine.since_mark, ord("2"): _push(lambda m: m.stack[-1]),
     # numbers and constants: NONE, NEWTRUE, NEWFALSE, INT, LONG, FLOAT, BININT, BININT1, BININT2, BINFLOAT, LONG1, LONG4
     ord("N"): _push(lambda m: None), 0x88: _push(lambda m: True), 0x89: _push(lambda m: False),
     ord("I"): _push(_int), ord("L"): _push(lambda m: int(m.line().rstrip("L"))),
-    ord("F"): _push(lambda m: float(m.line())), ord("J"): _packed("<i"),
-    ord("K"): _packed("<B"), ord("M"): _packed("<H"), ord("G"): _packed(">d"),
-    0x8A: _signed(1), 0x8B: _signed(4),
+    ord("F"): _push(lambda m: float(m.line())), ord("J"): _after("<i", _number),
+    ord("K"): _after("<B", _number), ord("M"): _after("<H", _number), ord("G"): _after(">d", _number),
+    0x8A: _after("<B", _signed), 0x8B: _after("<I", _signed),
     # text: BINUNICODE, SHORT_BINUNICODE, BINUNICODE8, UNICODE; as Python 2 wrote it: BINSTRING, SHORT_BINSTRING, STRING
-    ord("X"): _text(4), 0x8C: _text(1), 0x8D: _text(8), ord("V"): _push(Machine.line),
-    ord("T"): _text(4, "backslashreplace"), ord("U"): _text(1, "backslashreplace"),
+    ord("X"): _after("<I", _text), 0x8C: _after("<B", _text), 0x8D: _after("<Q", _text), ord("V"): _push(Machine.line),
+    ord("T"): _after("<I", _string), ord("U"): _after("<B", _string),
     ord("S"): _push(lambda m: m.line()[1:-1]),  # without its quotation marks
     # bytes: BINBYTES, SHORT_BINBYTES, BINBYTES8, BYTEARRAY8
-    ord("B"): _bytes(4), ord("C"): _bytes(1), 0x8E: _bytes(8), 0x96: _bytes(8),
+    ord("B"): _after("<I", _bytes), ord("C"): _after("<B", _bytes), 0x8E: _after("<Q", _bytes),
+    0x96: _after("<Q", _bytes),
     # the memo: GET, BINGET, LONG_BINGET, PUT, BINPUT, LONG_BINPUT, MEMOIZE
-    ord("g"): _get(lambda m: int(m.line())), ord("h"): _get(lambda m: m.unsigned(1)),
-    ord("j"): _get(lambda m: m.unsigned(4)), ord("p"): _put(lambda m: int(m.line())),
-    ord("q"): _put(lambda m: m.unsigned(1)), ord("r"): _put(lambda m: m.unsigned(4)), 0x94: _put(lambda m: len(m.memo)),
+    ord("g"): lambda m: _get(m, int(m.line())), ord("h"): _after("<B", _get), ord("j"): _after("<I", _get),
+    ord("p"): lambda m: _put(m, int(m.line())), ord("q"): _after("<B", _put), ord("r"): _after("<I", _put),
+    0x94: lambda m: _put(m, len(m.memo)),
     # containers: EMPTY_LIST, EMPTY_DICT, EMPTY_TUPLE, EMPTY_SET, LIST, DICT, TUPLE, FROZENSET, TUPLE1 to TUPLE3
     ord("]"): _push(lambda m: []), ord("}"): _push(lambda m: {}), ord(")"): _push(lambda m: ()),
     0x8F: _push(lambda m: []),  # for a set, a list will do
@@ -152,9 +171,7 @@ INSTRUCTIONS: dict[int, Step] = {
     # names and calls: GLOBAL, STACK_GLOBAL, REDUCE, NEWOBJ, NEWOBJ_EX, OBJ, INST, EXT1, EXT2, EXT4, PERSID, BINPERSID
     ord("c"): lambda m: m.named(m.line("strict"), m.line("strict")), 0x93: _stack_global, ord("R"): _reduce,
     0x81: _reduce, 0x92: _newobj_ex, ord("o"): _obj, ord("i"): _inst,
-    0x82: lambda m: m.named("copyreg", f"extension {m.unsigned(1)}"),
-    0x83: lambda m: m.named("copyreg", f"extension {m.unsigned(2)}"),
-    0x84: lambda m: m.named("copyreg", f"extension {m.unsigned(4)}"),
+    0x82: _after("<B", _extension), 0x83: _after("<H", _extension), 0x84: _after("<I", _extension),
     ord("P"): _push(lambda m: m.refer(m.line())), ord("Q"): _push(lambda m: m.refer(m.stack.pop())),
 }  # fmt: skip
 

@@ -58,6 +58,8 @@ def _followed(machine: Machine) -> Any:
             do[code](machine)
     except BadTensor as error:
         raise PickleError(f"it describes {error}") from error
-    except (ArithmeticError, LookupError, ValueError, TypeError, AttributeError, struct.error) as error:
+    except struct.error as error:
+        raise PickleError("it ends inside a value", cut=True) from error
+    except (ArithmeticError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise PickleError(f"the instruction before byte {machine.at} cannot be followed") from error
     raise PickleError(f"it has more than {MOST_STEPS:,} instructions")

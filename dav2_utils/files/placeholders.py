@@ -93,9 +93,8 @@ class Tensor:
         as_usual: bool = False,
     ) -> None:  # fmt: skip
         self.info, self.storage, self.offset, self.stride, self.as_usual = info, storage, offset, stride, as_usual
-        if as_usual:
-            self.info = Placed(*info)
-            self.info.described = self
+        if isinstance(info, Placed):
+            info.described = self
 
     @property
     def plain(self) -> bool:
@@ -124,7 +123,6 @@ class Ordered(dict[Any, Any]):
     __slots__ = ("state",)
 
     def __init__(self) -> None:
-        super().__init__()
         self.state: dict[Any, Any] = {}
 
 

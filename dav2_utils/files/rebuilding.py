@@ -10,11 +10,12 @@ import math
 import re
 import struct
 from collections.abc import Callable
+from operator import mul
 from typing import Any
 
 from ..errors import BadTensor
 from ..keys import BYTES_PER_ELEMENT, TensorInfo
-from .placeholders import MOST_DIMENSIONS, Elsewhere, Global, Made, Ordered, Storage, Tensor, put_into, whole
+from .placeholders import MOST_DIMENSIONS, Elsewhere, Global, Made, Ordered, Placed, Storage, Tensor, put_into, whole
 
 QUANTISED = {"qint8", "quint8", "qint32"}
 
@@ -44,12 +45,14 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: str, plain
         return _elsewhere(storage.kind, shape, dtype)
     if not isinstance(storage, Storage) or len(shape) != len(stride):
         raise BadTensor("a tensor without its storage or its strides")
-    last = whole(offset) + sum((n - 1) * whole(step) for n, step in zip(shape, stride, strict=True))
+    stride = tuple(map(whole, stride))
+    last = whole(offset) + sum(map(mul, shape, stride)) - sum(stride)
     each = BYTES_PER_ELEMENT.get(dtype)
     if each and storage.bytes is not None and 0 not in shape and (last + 1) * each > storage.bytes:
         raise BadTensor(f"a tensor of shape {shape} is larger than the {storage.bytes:,} bytes that it lies in")
     as_usual = plain and dtype in BYTES_PER_ELEMENT and dtype not in QUANTISED
-    return Tensor(TensorInfo(shape, dtype), storage, offset, tuple(stride), as_usual)
+    info = Placed(shape, dtype) if as_usual else TensorInfo(shape, dtype)
+    return Tensor(info, storage, offset, stride, as_usual)
 
 
 def _typed(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor:
@@ -81,7 +84,7 @@ def _quantised(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) ->
 
 def _sparse(layout: Any, data: Any) -> Tensor:
     values = [part for part in data if isinstance(part, Tensor)][-1]
-    size = next(part for part in data if isinstance(part, tuple))
+    size = next((part for part in data if isinstance(part, tuple)), None)
     return Tensor(TensorInfo(_shape(size), values.info.dtype))
 
 
@@ -122,7 +125,8 @@ def _with_state(data: Any, *rest: Any) -> Any:
 
 def _ordered(pairs: Any = ()) -> Ordered:
     found = Ordered()
-    put_into(found, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    if pairs != ():  # as in the hooks of nearly every tensor
+        put_into(found, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import BadTensor, PickleError
-from .placeholders import Global, Made, Storage, Tensor, put_into, referred
+from .placeholders import Global, Made, Ordered, Storage, Tensor, put_into, referred
 from .rebuilding import REBUILD
 
 MOST_STEPS = 5_000_000  # instructions; a ViT-L training file with AdamW state takes about 60,000
@@ -20,6 +20,8 @@ LONGEST_LINE = 4_000  # bytes of a number or a name written as text (protocol 0)
 # Functions that make an object of the class that is their first argument.
 _MAKERS = {"copyreg._reconstructor", "copy_reg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__",
            "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"}  # fmt: skip
+
+_SIZED = {str, bytes, list, tuple, dict, Ordered}  # every type of a value here that has others, or characters, in it
 
 
 class Machine:
@@ -41,9 +43,6 @@ class Machine:
         if self.at > len(self.data):
             raise PickleError("it ends inside a value", cut=True)
         return self.data[start : self.at]
-
-    def unsigned(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "little")
 
     def line(self, errors: str = "backslashreplace") -> str:
         end = self.data.find(b"\n", self.at, self.at + LONGEST_LINE)
@@ -76,7 +75,9 @@ class Machine:
             if isinstance(made, Tensor):
                 made.as_usual = False  # of a class of somebody's own, or with attributes, which may be its numbers
             return made
-        self.copied += sum(len(arg) for arg in args if isinstance(arg, (str, bytes, list, tuple, dict)))
+        for arg in args:
+            if type(arg) in _SIZED:
+                self.copied += len(arg)
         if self.copied > MOST_STEPS + len(self.data):  # one large value, copied again and again, here or by torch
             raise PickleError("it makes too much out of too little")
         if name in REBUILD and len(args) < 20:

@@ -185,7 +185,11 @@ class _Search:
         inner = [
             found
             for name, entry in entries.items()
-            if isinstance(name, str) and len(name) <= LONGEST_NAME and not _NO_WEIGHTS.search(name) and not extra(name)
+            if isinstance(name, str)
+            and name not in here
+            and len(name) <= LONGEST_NAME
+            and not _NO_WEIGHTS.search(name)
+            and not extra(name)
             for found in self.sets(entry, (*path, name))
         ]
         if here and (not inner or (len(here) > len(entries) / 2 and any("." in name for name in here))):

@@ -8,7 +8,6 @@ checksums that its writer gave it, and takes the fingerprint. Standard library o
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -166,6 +165,8 @@ def fingerprint(tensors: Iterable[tuple[str, str, tuple[int, ...], Callable[[], 
     with commas between (`1024,3,14,14`; nothing for a single number), a zero byte, and then the bytes of the elements,
     in C order and little-endian.
     """
+    import hashlib  # loads OpenSSL, which only what writes a file needs
+
     digest = hashlib.sha256()
     for name, dtype, shape, chunks in sorted(tensors, key=lambda row: row[0]):
         digest.update(f"{name}\0{dtype}\0{','.join(map(str, shape))}\0".encode("utf-8", "surrogatepass"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import wrap
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from real_errors import ERRORS, text_of, traceback_of
 
@@ -297,6 +297,8 @@ ODD_NAMES = st.lists(st.lists(ODD, min_size=1, max_size=5).map(".".join), max_si
 
 @settings(max_examples=150, deadline=None)
 @given(ODD_NAMES, ODD_NAMES, st.sampled_from([". ", ", ...", ""]), st.booleans())
+@example([], ["0", "1", "9" * 90], ". ", False)
+@example(["a", "a", "a", "a", ".a"], ["stem."], ". ", True)
 def test_names_of_any_kind_have_an_answer(missing: list[str], unexpected: list[str], end: str, headless: bool) -> None:
     """Digits that are no numbers, empty components, numbers longer than any: other people's names."""
     said = [", ".join(f'"{name}"' for name in names) + end for names in (missing, unexpected)]

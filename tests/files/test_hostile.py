@@ -213,6 +213,23 @@ def test_a_line_is_short() -> None:
         read_pickle(BOMBS["digits"]())
 
 
+def test_a_sparse_tensor_without_its_size() -> None:
+    content = b"\x80\x02ctorch._utils\n_rebuild_meta_tensor_no_storage\nctorch\nfloat32\n)\x86Rq\0"
+    with pytest.raises(PickleError, match="cannot be followed"):
+        read_pickle(content + b"0ctorch._utils\n_rebuild_sparse_tensor\nN]h\0a\x86R.")
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
+def test_a_pickle_that_ends_too_early_is_cut_wherever_it_ends(protocol: int) -> None:
+    value = {"text": ["a" * 300, 7, 700, 70_000, 2**40, -1, 0.5, None, True], "b": ((), (1,), (1, 2), (1, 2, 3, 4))}
+    content = pickle.dumps([value, value, list(range(300))], protocol)
+    assert read_pickle(content).value == [value, value, list(range(300))]
+    for length in range(len(content)):
+        with pytest.raises(PickleError) as caught:
+            read_pickle(content[:length])
+        assert caught.value.cut, length
+
+
 def end_bounded(path: Path, seconds: int = 30, gigabytes: float = 1.5) -> str:
     look = (
         "import sys, json\nfrom dav2_utils import CheckpointError, inspect_file\n"
