@@ -150,6 +150,14 @@ def family(name: str) -> str:
     return _NUMBER.sub("#", name)
 
 
+def one_part(names: Iterable[str]) -> bool:
+    """Whether all names share a component behind their first number: one part of every block, or of every layer."""
+    paths = [NUMBERED.split(name, maxsplit=1) for name in names]
+    behind = [path[-1].strip(".").split(".") for path in paths]
+    shared = set.intersection(*(set(path[:-1] or path) for path in behind))
+    return bool(shared) and len({path[1] for path in paths if len(path) > 1}) > 1
+
+
 # Prefixes -----------------------------------------------------------------------------------------------------------
 
 

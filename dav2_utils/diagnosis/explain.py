@@ -17,7 +17,7 @@ from typing import Any
 
 from ..texts import find, printable, say
 from .causes import CAUSES, CauseFound, Finding, words
-from .difference import NUMBERED, Difference, bookkeeping, family, of_message, tops
+from .difference import NUMBERED, Difference, bookkeeping, family, of_message, one_part, tops
 from .message import Message, parse
 from .report import markup, target_line
 from .rules import Found, causes_of
@@ -145,7 +145,7 @@ def alone(diff: Difference) -> list[Finding]:
     if not diff.one_list or len(names) < 2:
         return []
     families = len({family(name) for name in names})
-    part = families > 1 and (_one_part(names) or not any(name.endswith("weight") for name in names))
+    part = families > 1 and (one_part(names) or not any(name.endswith("weight") for name in names))
     renamed = 0.04 if _chunked(names) else 0.08 if part else 0.5 if diff.model_class or families == 1 else 0.3
     side = "model" if diff.missing else "file"
     readings = [("other_naming", f"naming_unseen_{side}", renamed)]
@@ -174,14 +174,6 @@ def _around(names: list[str]) -> str:
     path = low[: low.rfind(".", 0, same) + 1]
     below = {name[len(path) :].partition(".")[0] for name in names}
     return path if sum(not part.isdecimal() for part in below) > 1 else ""
-
-
-def _one_part(names: list[str]) -> bool:
-    """Whether all names share a component behind their first number: one part of every block, or of every layer."""
-    paths = [NUMBERED.split(name, maxsplit=1) for name in names]
-    behind = [path[-1].strip(".").split(".") for path in paths]
-    shared = set.intersection(*(set(path[:-1] or path) for path in behind))
-    return bool(shared) and len({path[1] for path in paths if len(path) > 1}) > 1
 
 
 def _chunked(names: list[str]) -> bool:

@@ -33,20 +33,23 @@ _HEAD = re.compile(
     r"(?=[muawk])(?:"  # how each of them begins: at most places that is all there is to look at
     r"(?P<missing>missing_?keys?(?:\(s\))?(?:in(?:source)?(?:state_?dict|checkpoint|file)|whenloading\w{0,30})?"
     r"(?::|=(?=[\[({]*[\"'\])}]))"
-    r"|modelparametersorbuffersarenotfoundinthecheckpoint:|(?P<new>andarenewlyinitialized)(?:[^:\[]{0,80})?:)"
+    r"|keysaremissing:|(?P<new>andarenewlyinitialized)(?:[^:\[]{0,80})?:)"
     r"|(?P<unexpected>unexpected_?keys?(?:\(s\))?(?:in(?:source)?(?:state_?dict|checkpoint|file)|whenloading\w{0,30})?"
     r"(?::|=(?=[\[({]*[\"'\])}]))"
-    r"|(?P<unused>werenotusedwheninitializing)\w{1,80}:|keysthatarenotusedbythemodel:))",
+    r"|(?P<unused>werenotusedwheninitializing)\w{1,80}:))",
     re.IGNORECASE,
 )
-_LIST_END = re.compile(r"sizemismatchfor|Whilecopyingtheparameter|Traceback\(most|Duringhandlingof|Theaboveexception")
+_LIST_END = re.compile(
+    r"sizemismatchfor|Whilecopyingtheparameter|Traceback\(most|Duringhandlingof|Theaboveexception|Pleasemakesure"
+)
 _QUOTED = re.compile(r"""["']([^"',{}\[\]<>]{1,400})["'](?=[,.\])}"';]|$)""")
 _PLAIN_NAME = re.compile(r"^(?=[\w\-]{0,100}[._])[A-Za-z_][\w.\-]*$")
 _ONE_UNEXPECTED = re.compile(r"""unexpectedkey["']([^"']{1,400})["']in""", re.IGNORECASE)
-_KEY_ERROR = re.compile(r"""KeyError:["']?(?:["'])([^"']{1,400})["']?""")
+_KEY_ERROR = re.compile(r"""KeyError:["']{1,2}([\w.\-/]{1,400})(?=["']|$)""")
 _SIZE = re.compile(
     r"sizemismatchfor(?P<name>[^:\s\"']{1,400}):|(?P<copying>Whilecopyingtheparameternamed)[\"']?(?P<old>[^\"',]{1,400})"
     r"|Tryingtosetatensorofshape(?P<set>)|(?P<hub>):foundshape"
+    r"|Skiploadingparameter[\"'](?P<skipped>[^\"']{1,400})[\"']tothemodelduetoincompatibleshapes:"
 )
 _SHAPE = re.compile(r"[\[(](\d+(?:,\d+)*,?)?[\])]")
 _SET_NAME = re.compile(r"[\])]\)?in[\"']([^\"']{1,400})[\"']")
@@ -99,7 +102,8 @@ def _read(body: str) -> Message:
     message.model_class = classes[-1].rpartition(".")[2] if classes else ""
     heads = list(_HEAD.finditer(body))
     message.missing, message.unexpected, ended = _lists(body, heads)
-    message.warning = next((kind for head in heads for kind in ("new", "unused") if head[kind]), "")
+    announced = [kind for head in heads for kind in ("new", "unused", "source") if _announces(head, kind)]
+    message.warning = "source" if "source" in announced else next(iter(announced), "")
     message.size_mismatch, sizes_ended = _sizes(body)
     message.unexpected = list(dict.fromkeys([*message.unexpected, *_ONE_UNEXPECTED.findall(body)]))
     message.key_errors = [
@@ -113,6 +117,11 @@ def _read(body: str) -> Message:
     return message
 
 
+def _announces(head: re.Match[str], kind: str) -> bool:
+    """Whether these are the words of a library that goes on loading: mmcv's and fvcore's with `source` in them."""
+    return "insource" in head[0].lower() if kind == "source" else head[kind] is not None
+
+
 def squeeze(text: str) -> str:
     """`text` without colours, log and quotation prefixes, boxes and white space, with straight quotes and full stops
     of one kind."""
@@ -121,7 +130,46 @@ def squeeze(text: str) -> str:
         text = text.replace('\\"', '"').replace("\\n", "\n").replace("\\t", "\t")
     for entity, character in _ENTITIES:
         text = text.replace(entity, character)
-    return "".join(_LINE_PREFIX.sub("", text.translate(_TWINS)).split())
+    text = _LINE_PREFIX.sub("", _ROW.sub(_reworded_row, text.translate(_TWINS)))
+    return "".join(_ONE_A_LINE.sub(_reworded_list, text).split())
+
+
+# Names that stand one a line would run together without white space, so they are put into words like torch's
+
+_PATTERN = r"[\w.\-]{1,400}(?:\{[\w., ]{1,200}\}[\w.\-]{0,400}){0,3}"  # layers.{0, 1}.norm.{bias, weight}
+#: A row of transformers 5's report, and what fvcore (detectron2) lists below a line of its own
+_ROW = re.compile(rf"(?<![\w.\-}}])({_PATTERN})[ \t]*\|[ \t]*(MISSING|UNEXPECTED|MISMATCH)[ \t]*\|([^\n]*)")
+_ONE_A_LINE = re.compile(
+    rf"(not (?:found )?in the checkpoint|not used by the model):[ \t]*\n((?:[ \t]*{_PATTERN}[ \t]*(?:\n|\Z))+)"
+)
+
+
+def _reworded_row(row: re.Match[str]) -> str:
+    names = _spelt_out(row[1])
+    if row[2] == "MISMATCH":
+        return "".join(f"size mismatch for {name}: {row[3]}\n" for name in names)
+    head = "and are newly initialized" if row[2] == "MISSING" else "were not used when initializing it"
+    return f"{head}: {names}\n"
+
+
+def _reworded_list(found: re.Match[str]) -> str:
+    names = [name for line in found[2].split("\n") for name in _spelt_out(line.strip())]
+    return f"{'unexpected' if 'used' in found[1] else 'missing'} keys in source state_dict: {names}\n"
+
+
+def _spelt_out(pattern: str, most: int = 200) -> list[str]:
+    """The first names that a pattern stands for: `{0...11}` is twelve numbers, `{bias, weight}` two words."""
+    front, brace, rest = pattern.partition("{")
+    if not brace:
+        return [pattern] if pattern else []
+    inside, _, end = rest.partition("}")
+    first, dots, last = inside.partition("...")
+    if dots and first.isdecimal() and last.isdecimal():
+        parts = [str(number) for number in range(int(first[:9]), min(int(last[:9]) + 1, int(first[:9]) + most))]
+    else:
+        parts = inside.replace(" ", "").split(",")
+    ends = _spelt_out(end, most) or [""]
+    return [front + part + tail for part in parts for tail in ends][:most]
 
 
 def _last_model(squeezed: str) -> int:
@@ -169,7 +217,7 @@ def _names(segment: str) -> tuple[list[str], bool]:
             return names, bool(names)
     if names:
         return names, segment[after:].endswith("`") and ".." not in segment[after:]
-    bare = segment.split(",")
+    bare = segment.rstrip(".").split(",")
     names = [name for name in bare if len(name) < 400 and (_PLAIN_NAME.match(name) or name in _entries())]
     return names, not segment or segment in ("[]", "set()", "{}") or segment.endswith((".", "]", ")", "}", "`"))
 
@@ -217,7 +265,7 @@ def _name_of(line: re.Match[str], body: str, stop: int) -> str:
         return there[1] if there else ""
     if line["hub"]:
         return _split(body[max(0, line.start() - 300) : line.start()])
-    return line["name"] or line["old"] or ""
+    return line["name"] or line["old"] or line["skipped"] or ""
 
 
 def _split(text: str) -> str:

@@ -236,7 +236,7 @@ def weight_norm(diff: Difference) -> Finding | None:
     """Weight normalisation on one side alone: its g is the norm of the weight, and no renaming makes it."""
     for names, others, side in ((diff.missing, diff.unexpected, "model"), (diff.unexpected, diff.missing, "file")):
         pairs = [name for name in names if _PARTED.search(name)]
-        plain = [name for name in others if name.endswith(".weight")]
+        plain = [n for n in others if n.endswith(".weight") and f"{n[:-7]}.running_mean" not in others]
         if pairs and plain and {_PARTED.sub("", name) for name in pairs} & {name[:-7] for name in plain}:
             return Finding("other_naming", f"weight_norm_{side}", {*pairs, *plain}, {"names": tuple(pairs)}, 0.05)
     return None

@@ -184,7 +184,7 @@ def _copies(names: Iterable[str], diff: Difference) -> list[str]:
 
 # Heads, backbones, shards -------------------------------------------------------------------------------------------
 
-_HEADS = re.compile(
+HEADS = re.compile(
     r"(?:^|_)(?:heads?|projectors?|predictors?|classifiers?|cls|fc|logits?|linear_probe|online_finetuner|last_linear|"
     r"last_layer|class_embed|bbox_embed|bbox_pred|cls_score|dino_head|ibot_head|proj_head|projection_head|lm_head|neck)(?:_|\d|$)"
 )
@@ -202,13 +202,13 @@ def surplus(diff: Difference) -> Finding | None:
     if (diff.one_list and len(names) > 20) or roots & tops(diff.sizes):
         return None  # the network itself, or a part that the model has as well
     own = diff.agree is None or new or _last_layer(names)
-    blocks = roots & words("blocks") or not all("." in name or _HEADS.search(name) for name in names)
+    blocks = roots & words("blocks") or not all("." in name or HEADS.search(name) for name in names)
     inside = {name.split(".")[1] for name in names if name.count(".") > 1}  # several: of a part that the model has
     if diff.agree is None and len(roots) == 1 < len({*filter(str.isidentifier, inside)}):
-        own = own and all(_HEADS.search(top) for top in roots)
+        own = own and all(HEADS.search(top) for top in roots)
     if not own or (blocks and not _last_layer(names)) or any(_NORM.search(name) for name in names):
         return None
-    known = all(_HEADS.search(top) for top in roots)
+    known = all(HEADS.search(top) for top in roots)
     args = {"tops": ", ".join(sorted(roots)), "names": tuple(names), "count": len(names)}
     return Finding("extra_head", "extra_head", set(names), args, 0.08 if known or diff.agree is not None else 0.35)
 
@@ -217,7 +217,7 @@ _NORM = re.compile(r"\.(?:bn|norm)\d*\.[a-z_]+$")  # layers within others: an op
 
 
 def _last_layer(names: list[str]) -> bool:
-    return len({name.rpartition(".")[0] for name in names}) == 1 and bool(_HEADS.search(names[0].split(".")[-2:][0]))
+    return len({name.rpartition(".")[0] for name in names}) == 1 and bool(HEADS.search(names[0].split(".")[-2:][0]))
 
 
 def lacking(diff: Difference) -> Finding | None:
@@ -226,7 +226,7 @@ def lacking(diff: Difference) -> Finding | None:
     roots, theirs = tops(names), tops(name for name in diff.unexpected if not bookkeeping(name))
     if not names or in_every_layer(names) or continued(names) or _next_block(names):
         return None
-    head = len(theirs) < 3 and all(_HEADS.search(top) for top in theirs)
+    head = len(theirs) < 3 and all(HEADS.search(top) for top in theirs)
     if diff.agree is not None:
         whole = (diff.agree and not roots & tops(diff.agree)) or _below(names, diff)
         if (
@@ -241,7 +241,7 @@ def lacking(diff: Difference) -> Finding | None:
         if (
             not head
             or len(roots) > 4
-            or not all(_HEADS.search(top) or top.startswith(("decode", "fpn")) for top in roots)
+            or not all(HEADS.search(top) or top.startswith(("decode", "fpn")) for top in roots)
         ):
             return None
         if any(bare(n) != n or _FIRST.search(n) for n in names) or (diff.whole and _stems(names) and len(roots) > 2):

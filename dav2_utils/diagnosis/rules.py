@@ -17,7 +17,7 @@ from ..errors import CheckpointError
 from ..keys import Table, TensorInfo
 from ..wrappers import exchange
 from . import names, parts, sizes
-from .causes import CAUSES, Finding, words
+from .causes import CAUSES, Finding
 from .difference import Difference, bookkeeping, of_tables, peel, tops
 
 Readings = Callable[[Difference], list[Finding]]
@@ -38,7 +38,7 @@ class Found:
 def causes_of(diff: Difference, more: Readings | None = None) -> Found:
     """Why `diff` is not empty; no cause only if it is, or if it shows too little. `more`: readings besides `RULES`'."""
     if harmless := _harmless(diff):
-        return Found([harmless], worth=1.0)
+        return Found(harmless, worth=1.0)
     for rule in FIRST:
         finding = rule(diff)
         if finding and 10 * len(set(finding.accounts)) >= 9 * len(diff.names):
@@ -111,19 +111,24 @@ def _second(found: list[Finding], chosen: list[Finding], diff: Difference) -> Fi
     return best if near < (_NEAR if diff.whole or best is found[-1] else 2 * _NEAR) else None
 
 
-def _harmless(diff: Difference) -> Finding | None:
-    """What a library announces, and what is as it should be."""
-    names = [name for name in diff.names if not bookkeeping(name)]
-    if not diff.warning or not names or diff.sizes or (diff.missing and diff.unexpected):
-        return None
-    if diff.warning == "source" and (diff.missing or not tops(names) <= words("head_tops")):
-        return None
-    first = [name for name in names if ".0." in name]
-    if len(tops(names)) > 3 or (len(names) > 12 and len(first) > 3 and parts.in_every_layer(first)):
-        return None  # the network itself is new, or not used
-    return Finding(
-        "harmless", f"harmless_{diff.warning}", set(diff.names), {"names": tuple(names), "count": len(names)}
-    )
+def _harmless(diff: Difference) -> list[Finding]:
+    """What a library announces, and what is as it should be: a new part, and one that is not used."""
+    new, unused = ([name for name in side if not bookkeeping(name)] for side in (diff.missing, diff.unexpected))
+    if not diff.warning or diff.sizes or _a_network(new) or _a_network(unused):
+        return []
+    if diff.warning == "source" and (new or not all(parts.HEADS.search(top) for top in tops(unused))):
+        return []
+    if new and unused and names.renamed(diff):
+        return []
+    texts = {"harmless_new": new, "harmless_source" if diff.warning == "source" else "harmless_unused": unused}
+    args = {text: {"names": tuple(some), "count": len(some)} for text, some in texts.items() if some}
+    return [Finding("harmless", text, (), each) for text, each in args.items()]
+
+
+def _a_network(found: list[str]) -> bool:
+    """Whether these are a network itself, and no part of one."""
+    first = [name for name in found if ".0." in name]
+    return len(tops(found)) > 3 or (len(found) > 12 and len(first) > 3 and parts.in_every_layer(first))
 
 
 def _tied(diff: Difference) -> Finding | None:

@@ -14,8 +14,8 @@ from ..keys import Pair, Shape
 from ..texts import say
 from ..wrappers import bare
 from .causes import Finding, words
-from .difference import Difference, bookkeeping, family, reduced
-from .parts import continued
+from .difference import Difference, bookkeeping, one_part, reduced
+from .parts import HEADS, continued
 
 Sizes = dict[str, Pair]
 _POSITIONS = re.compile(
@@ -58,12 +58,17 @@ def _is_column(a: Shape, b: Shape) -> bool:
 
 
 def reshaped(diff: Difference) -> Finding | None:
-    """The same numbers with a dimension of one more or less."""
+    """The same numbers with a dimension of one more or less, or with the dimensions in another order."""
     same = {
         name: pair for name, pair in diff.sizes.items()
-        if pair[0] != pair[1] and _squeezed(pair[0]) == _squeezed(pair[1])
+        if pair[0] != pair[1] and sorted(_squeezed(pair[0])) == sorted(_squeezed(pair[1]))
     }  # fmt: skip
-    return Finding("different_model", "reshaped", set(same), _first(same), 0.05) if same else None
+    turned = any(_squeezed(file) != _squeezed(model) for file, model in same.values())
+    return (
+        Finding("different_model", "permuted" if turned else "reshaped", set(same), _first(same), 0.05)
+        if same
+        else None
+    )
 
 
 def _squeezed(shape: Shape) -> Shape:
@@ -88,8 +93,10 @@ def sliced(diff: Difference) -> Finding | None:
     sizes = {name: pair for name, pair in diff.sizes.items() if not bookkeeping(name)}
     if not sizes:
         return None
-    if all(model == (0,) for _, model in sizes.values()):
-        return Finding("sharded_model", "sharded_zero3", set(sizes), _first(sizes), 0.02)
+    for which, side in (("file", 0), ("model", 1)):
+        held, others = ({pair[k] for pair in sizes.values()} for k in (side, 1 - side))
+        if held == {(0,)} or (held == {(1,)} and len(others) > 1):  # a place, and nothing in it
+            return Finding("sharded_model", f"sharded_zero3_{which}", set(sizes), _first(sizes), 0.02)
     flat = {name for name, (file, model) in sizes.items() if len(file) == 1 and (len(model) > 1 or file < model)}
     if len(flat) == len(sizes) and any(_squeezed(model) != file and len(model) > 1 for file, model in sizes.values()):
         return Finding("sharded_model", "sharded_flat", set(sizes), _first(sizes), 0.04)
@@ -190,6 +197,10 @@ def outputs(diff: Difference) -> Finding | None:
         return None
     (file, model), _ = pairs.most_common(1)[0]
     tokens = max(file, model) >= 5_000 or any("emb" in name for name in sizes)
+    gaps = [abs(a - b) for a, b in pairs]
+    inner = not tokens and all(n % 16 == 0 for pair in pairs for n in pair) and not any(map(HEADS.search, layers))
+    if inner or max(gaps) > 12 * math.gcd(*gaps):  # a width; or two numbers, neither a few times the other
+        return None
     text = "head_size_tokens" if tokens else "head_size"
     cost = 0.08 if len(layers) < 3 else 0.12
     return Finding("head_size", text, set(sizes), _first(sizes, here=file, there=model), cost)
@@ -223,7 +234,7 @@ def head_options(diff: Difference) -> Finding | None:
 def encoder(diff: Difference) -> Finding | None:
     """Another size of the same network: widths in layers of several kinds, or blocks that only one side has."""
     sizes = {name: pair for name, pair in diff.sizes.items() if _by_width(pair) and not bookkeeping(name)}
-    ratio = _ratio(sizes) if sizes else None
+    ratio = _ratio(sizes) if sizes and not (diff.whole and one_part(sizes)) else None
     blocks = [(side, found) for side, names in (("file", diff.missing), ("model", diff.unexpected))
               if (found := continued(names, diff.begun, all_=not ratio))]  # fmt: skip
     extra = {name for _, (names, _, _) in blocks for name in names}
@@ -248,7 +259,7 @@ def encoder(diff: Difference) -> Finding | None:
 def _by_width(pair: Pair) -> bool:
     """Whether another width can make these two shapes: it changes no kernel."""
     differ = differing(pair)
-    return bool(differ) and (len(pair[0]) < 4 or max(differ) < 2)
+    return bool(differ) and (len(pair[0]) < 4 or max(differ) < 2) and min(side[i] for side in pair for i in differ) > 1
 
 
 def _ratio(sizes: Sizes) -> tuple[int, int] | None:
@@ -257,17 +268,17 @@ def _ratio(sizes: Sizes) -> tuple[int, int] | None:
     tokens = [pair for pair in lines if len(pair[0]) == 3 and pair[0][0] == pair[1][0] == 1 and differing(pair) == [2]]
     widths = Counter((file[i], model[i]) for file, model in lines for i in differing((file, model))[:2] if i < 2 or
                      len(file) == 3)  # fmt: skip
-    ratios = Counter(r for pair in lines for r in {reduced(pair[0][i], pair[1][i] or 1) for i in differing(pair)})
     if not widths:
         return None
     common = max(widths, key=lambda pair: widths[pair])
-    kinds, layers = {family(name) for name in sizes}, {name.rpartition(".")[0] for name in sizes}
-    _, most = ratios.most_common(1)[0]
-    spread = len(layers) >= 8 and len({family(layer) for layer in layers}) >= 3
+    layers = {name.rpartition(".")[0] for name in sizes}
+    ratios = Counter(r for pair in lines for r in {reduced(pair[0][i], pair[1][i]) for i in differing(pair)})
+    places = {(file[i], model[i], i) for file, model in lines for i in differing((file, model))}
+    through = any((a, b, 1 - i) in places for a, b, i in places)  # what leaves one layer enters another
+    one = through or 5 * max(ratios.values()) >= 4 * len(sizes) or len(layers) >= 8
     flat = all(differing(pair) == [0] for pair in lines) and len(widths) == 1 and all(
         len(pair[0]) > 1 or not name.endswith(".weight") for name, pair in sizes.items())  # fmt: skip
-    one = len(kinds) >= 2 and len(layers) >= 2 and 5 * most >= 4 * len(sizes) and not flat
-    return (tokens and (tokens[0][0][2], tokens[0][1][2])) or (common if one or spread else None)
+    return (tokens and (tokens[0][0][2], tokens[0][1][2])) or (common if one and len(layers) > 1 and not flat else None)
 
 
 def _ours(diff: Difference) -> bool:
