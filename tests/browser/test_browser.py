@@ -39,7 +39,8 @@ pytestmark = [
 NAME = "03_strip_the_prefix"
 WIDGETS = ["key_explorer(latest, model)", "error_reader()"]  # of lessons 02 and 06, of which they need nothing else
 CELLS = {
-    "01_reproduce_the_error": ["model", "wrap", "save", "fresh", "first-face", "first-ends", "second-face", "second-ends"],
+    "01_reproduce_the_error": ["model", "wrap", "save", "fresh", "first-face", "first-ends",
+                               "second-face", "second-ends"],
     "04_see_the_depth": ["scene", "models", "careless", "viewer"],
 }  # fmt: skip
 

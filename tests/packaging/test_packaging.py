@@ -10,7 +10,6 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -110,6 +109,7 @@ def with_dependencies(names: list[str]) -> set[str]:
     return {name for name, _ in found}
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not os.environ.get("CI"), reason="needs a network; CI does it")
 def test_environment_yml_installs_and_nothing_is_fetched_twice(tmp_path: Path) -> None:
     """With pip in conda's place: first what conda would bring, then the part for pip.
