@@ -26,7 +26,7 @@ os.environ.setdefault("DAV2_LESSONS", tempfile.mkdtemp(prefix="dav2_lessons_")) 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long to set up is set up by one process of those that share the suite; what takes long begins early."""
+    """What takes long to set up is set up by one process of those that share the suite; what takes long is first."""
     for item in items:
         for fixture in ("lab", "hurt", "installed", "archive", "vits"):
             if fixture in getattr(item, "fixturenames", ()):
