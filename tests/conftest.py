@@ -16,6 +16,9 @@ from dav2_utils.depth.model import DepthAnythingV2
 for folder in ("tests", "tools", "benchmarks"):  # what tests share, and what they test outside the package
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / folder))
 
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+# jsonschema, which nbformat imports, would take as long as torch to make a grammar of addresses that nobody here uses
+
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for kernels and commands, too: threads that wait for a core spin
 os.environ.setdefault("DAV2_LESSONS", tempfile.mkdtemp(prefix="dav2_lessons_"))  # not the reader's own progress
@@ -23,11 +26,12 @@ os.environ.setdefault("DAV2_LESSONS", tempfile.mkdtemp(prefix="dav2_lessons_")) 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long to set up is set up by one of the processes that share the suite, and not by each."""
+    """What takes long to set up is set up by one process of those that share the suite; what takes long is first."""
     for item in items:
         for fixture in ("lab", "hurt", "installed", "archive", "vits"):
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.xdist_group(fixture))
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")

@@ -154,6 +154,7 @@ def test_the_table_of_a_small_run(tmp_path: Path) -> None:
     assert "the 20 to recognise" in (tmp_path / "bench_explain.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_looking_is_measured_on_a_small_file(tmp_path: Path) -> None:
     big_file(tmp_path, "tiny")
     rows = tmp_path / "rows.json"

@@ -1,4 +1,4 @@
-"""The lessons in a real browser: opened in JupyterLab, run by its menu, every widget moved, one by keyboard alone."""
+"""Lessons in a real browser: opened in JupyterLab, run by its menu, every widget moved, one by keyboard alone."""
 
 from __future__ import annotations
 
@@ -34,9 +34,23 @@ pytestmark = [
 ]
 
 
-# One page and one kernel for three widgets: the two of lessons 02 and 06, which need nothing else of theirs, are shown
-# at the end of this one.
-WITH_MORE, MORE = "03_strip_the_prefix", ["key_explorer(latest, model)", "error_reader()"]
+# One page and one kernel for all of them: this lesson, and at its end what is looked at of the others, which run whole
+# in tests/lessons.
+NAME = "03_strip_the_prefix"
+WIDGETS = ["key_explorer(latest, model)", "error_reader()"]  # of lessons 02 and 06, of which they need nothing else
+CELLS = {
+    "01_reproduce_the_error": ["model", "wrap", "save", "fresh", "first-face", "first-ends",
+                               "second-face", "second-ends"],
+    "04_see_the_depth": ["scene", "models", "careless", "viewer"],
+}  # fmt: skip
+
+
+def with_more(folder: Path) -> None:
+    book = lesson_runs.read(folder / f"{NAME}.ipynb")
+    book.cells += [nbformat.v4.new_code_cell(f"import dav2_utils\ndav2_utils.{call}") for call in WIDGETS]
+    for name, wanted in CELLS.items():
+        book.cells += [cell for cell in lesson_runs.read(folder / f"{name}.ipynb").cells if cell.id in wanted]
+    lesson_runs.write(book, folder / f"{NAME}.ipynb")
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +58,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a JupyterLab as `make lab` starts it, over copies of the lessons, with settings of its own."""
     home = tmp_path_factory.mktemp("lab")
     copy_lessons(home / "my_lessons")
-    more = lesson_runs.read(home / "my_lessons" / f"{WITH_MORE}.ipynb")
-    more.cells += [nbformat.v4.new_code_cell(f"import dav2_utils\ndav2_utils.{call}") for call in MORE]
-    lesson_runs.write(more, home / "my_lessons" / f"{WITH_MORE}.ipynb")
+    with_more(home / "my_lessons")
     lesson_runs.with_trained(home / "my_lessons" / "runs")
     settings = home / "settings" / "@jupyterlab"
     (settings / "notebook-extension").mkdir(parents=True)
@@ -93,7 +105,7 @@ def browser() -> Iterator[Any]:
     assert CHROMIUM, "chromium must be there in CI"
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running.new_context()  # of one reader: JupyterLab's scripts are fetched once
+        yield running
         running.close()
 
 
@@ -101,17 +113,16 @@ CUT = "element => element.scrollWidth > element.clientWidth + 1"
 
 
 class Lesson:
-    """One lesson, opened and run to its end; the page's uncaught errors are kept."""
+    """The lesson, opened and run to its end; the page's uncaught errors are kept."""
 
-    def __init__(self, browser: Any, lab: str, name: str, size: tuple[int, int]) -> None:
+    def __init__(self, browser: Any, lab: str) -> None:
         from playwright.sync_api import TimeoutError
 
-        self.name, self.errors = name, []
+        self.errors: list[str] = []
         self.page = browser.new_page()
-        self.page.set_viewport_size({"width": size[0], "height": size[1]})
         self.page.set_default_timeout(60_000)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(f"{lab}/lab/tree/my_lessons/{name}.ipynb?token=lessons&reset")
+        self.page.goto(f"{lab}/lab/tree/my_lessons/{NAME}.ipynb?token=lessons&reset")
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
         self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
         # The notebook may hear of its kernel a moment after the page says so; a run before that is lost. Copies are
@@ -132,6 +143,9 @@ class Lesson:
             timeout=240_000, polling=500,
         )  # fmt: skip
 
+    def resize(self, width: int, height: int) -> None:
+        self.page.set_viewport_size({"width": width, "height": height})
+
     def widget(self, call: str) -> Any:
         """What the cell shows that calls `call`."""
         cell = self.page.locator(".jp-CodeCell").filter(has_text=f"{call}(").last
@@ -142,22 +156,18 @@ class Lesson:
     def close(self) -> None:
         """Keep what was seen, and check that nothing went wrong on the page."""
         SCREENS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=SCREENS / f"{self.name}.png")
+        self.page.screenshot(path=SCREENS / f"{NAME}.png")
         text = self.page.locator(".jp-Notebook").inner_text()
         assert not re.search(r"Error displaying widget|Loading widget|Error creating widget|VBox\(children", text)
         assert self.errors == []
         self.page.close()
 
 
-@pytest.fixture
-def lesson(browser: Any, lab: str, request: pytest.FixtureRequest) -> Iterator[Lesson]:
-    opened = Lesson(browser, lab, *request.param)
+@pytest.fixture(scope="module")
+def lesson(browser: Any, lab: str) -> Iterator[Lesson]:
+    opened = Lesson(browser, lab)
     yield opened
     opened.close()
-
-
-def opens(name: str, size: tuple[int, int] = (1280, 720)) -> Any:
-    return pytest.mark.parametrize("lesson", [(name, size)], indirect=True, ids=[name])
 
 
 VISIBLE = """([output, words]) => {
@@ -178,8 +188,8 @@ VISIBLE = """([output, words]) => {
 }"""
 
 
-@opens("01_reproduce_the_error")
 def test_the_famous_error_is_seen_without_scrolling(lesson: Lesson) -> None:
+    lesson.resize(1280, 720)
     cells = lesson.page.locator(".jp-CodeCell")
     for source, end in (
         ("fresh.load_state_dict(checkpoint)", '"model", "optimizer", "epoch", "previous_best"'),
@@ -236,8 +246,8 @@ def read_errors(lesson: Lesson) -> None:
     box.get_by_text("truncated_file").first.wait_for()
 
 
-@opens(WITH_MORE, (1024, 768))
 def test_key_explorer_error_reader_and_by_keyboard_alone_the_playground(lesson: Lesson) -> None:
+    lesson.resize(1024, 768)
     explore(lesson)
     read_errors(lesson)
     box = lesson.widget("strip_playground")
@@ -258,8 +268,8 @@ def test_key_explorer_error_reader_and_by_keyboard_alone_the_playground(lesson: 
     box.get_by_text("All keys matched successfully").wait_for()
 
 
-@opens("04_see_the_depth", (1024, 576))  # 1280 by 720 at 125 % zoom
 def test_depth_viewer(lesson: Lesson) -> None:
+    lesson.resize(1024, 576)  # 1280 by 720 at 125 % zoom
     box = lesson.widget("depth_viewer")
     for shown in lesson.page.locator(".jp-OutputArea-output img").all():
         assert (shown.get_attribute("alt") or "").count(" ") > 3, "a picture without alt text"

@@ -43,6 +43,7 @@ MEANT = {
 
 
 @pytest.mark.elsewhere
+@pytest.mark.long
 @pytest.mark.parametrize("path", ALL, ids=IDS)
 def test_a_fresh_run_says_what_is_stored(path: Path, tmp_path: Path) -> None:
     stored = lesson_runs.read(path)

@@ -243,6 +243,7 @@ def test_a_range_that_is_none_is_refused_everywhere(source: Path, latest: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_storage_over_two_gigabytes(tmp_path: Path) -> None:
     """Its bytes are copied, compared and hashed by the same few loops whatever the format, so in one of the two."""
     if os.name == "nt":

@@ -100,6 +100,7 @@ def gradients(plan: Plan, rank: int) -> torch.Tensor:
 
 
 @pytest.mark.elsewhere
+@pytest.mark.long
 @needs_torchrun
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     """AdamW keeps a multiple of the first gradient: that of both processes' scenes, not of one's own."""
@@ -124,10 +125,9 @@ def test_no_two_processes_see_the_same_scene(tmp_path: Path) -> None:
 
 
 @pytest.mark.elsewhere
-def test_a_minute_in_one_process_already_helps(tmp_path: Path) -> None:
-    """Without torchrun; a few steps are enough to bring the error on streets well below the base weights'."""
+def test_a_minute_already_helps(latest: Path, tmp_path: Path) -> None:
+    """The error on streets is brought well below the base weights'."""
     base = finetune.starting_model(Plan(tmp_path))
-    latest = train(Plan(tmp_path, epochs=1, steps=16))
     tuned = torch.nn.DataParallel(DepthAnythingV2("tiny", max_depth=80.0))
     tuned.load_state_dict(read(latest)["model"])  # type: ignore[arg-type]
     seeds = held_out("streets", 10)
@@ -253,6 +253,7 @@ def test_the_latest_of_another_training_is_kept(tmp_path: Path, capsys: pytest.C
     assert f"{latest} already existed; it is now {latest}.bak" in capsys.readouterr().out
 
 
+@pytest.mark.long
 @needs_torchrun
 def test_an_interrupted_cell_ends_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[subprocess.Popen[str]] = []
@@ -318,6 +319,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child, parent in map(str.split, found.splitlines()) if int(parent) == pid]
 
 
+@pytest.mark.long
 @needs_torchrun
 @pytest.mark.parametrize("how", ["a worker dies", "ctrl-c"])
 def test_an_end_before_the_end(training: subprocess.Popen[str], tmp_path: Path, how: str) -> None:
