@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
 from .errors import CheckpointError
-from .keys import Table, TensorInfo
+from .keys import Shape, Table, TensorInfo
 from .wrappers import bare
 
 OWN = re.compile(r"(?:^|\.)((?:pretrained|depth_head)\..+)", re.S)  # a name of ours, behind any prefix
@@ -151,6 +151,17 @@ def _pair(name: str, weight: tuple[int, ...]) -> tuple[Row, Row]:
 @functools.cache
 def _tables() -> dict[str, Table]:
     return {name: table_for(name) for name in ENCODERS}
+
+
+def fitting(shapes: Mapping[str, Shape]) -> set[str]:
+    """The encoders of which these shapes can be, by the names that are ours behind any prefix; none if none is ours.
+
+    Position tables do not count: their size depends on the picture.
+    """
+    found = {own[1]: shape for name, shape in shapes.items() if (own := OWN.search(bare(name)))}
+    found.pop("pretrained.pos_embed", None)
+    tables = _tables().items() if found else ()
+    return {name for name, table in tables if all(n in table and table[n].shape == s for n, s in found.items())}
 
 
 def infer_encoder(table: Table) -> str | None:

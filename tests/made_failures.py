@@ -787,6 +787,13 @@ def zero_3(net: Net, rng: random.Random) -> Made:
     return Made(Named(empty, title(net)), net.state)
 
 
+@kind("sharded_model")
+def zero_3_saved(net: Net, rng: random.Random) -> Made:
+    """The file has a place for each parameter and nothing in it: [0] each, or [1] from older versions of DeepSpeed."""
+    size = rng.choice([0, 1])
+    return Made(net.model, {n: like(size) if t.is_floating_point() and t.dim() else t for n, t in net.state.items()})
+
+
 @kind("sharded_model", "different_model", "backbone_only")
 def first_of_two_files(net: Net, rng: random.Random) -> Made:
     """model-00001-of-00002.safetensors alone."""

@@ -158,6 +158,16 @@ def one_part(names: Iterable[str]) -> bool:
     return bool(shared) and len({path[1] for path in paths if len(path) > 1}) > 1
 
 
+def shown(shape: Shape) -> str:
+    return str(list(shape))
+
+
+def first_of(sizes: Mapping[str, Pair], **more: object) -> dict[str, object]:
+    """The arguments that every text about sizes may use: the names, and the first pair of shapes."""
+    name, (file, model) = next(iter(sizes.items()))
+    return {"name": name, "names": tuple(sizes), "count": len(sizes), "file": shown(file), "model": shown(model)} | more
+
+
 # Prefixes -----------------------------------------------------------------------------------------------------------
 
 

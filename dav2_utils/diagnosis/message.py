@@ -136,11 +136,15 @@ def squeeze(text: str) -> str:
 
 # Names that stand one a line would run together without white space, so they are put into words like torch's
 
-_PATTERN = r"[\w.\-]{1,400}(?:\{[\w., ]{1,200}\}[\w.\-]{0,400}){0,3}"  # layers.{0, 1}.norm.{bias, weight}
-#: A row of transformers 5's report, and what fvcore (detectron2) lists below a line of its own
-_ROW = re.compile(rf"(?<![\w.\-}}])({_PATTERN})[ \t]*\|[ \t]*(MISSING|UNEXPECTED|MISMATCH)[ \t]*\|([^\n]*)")
+#: A row of transformers 5's report: layers.{0, 1}.norm.bias | MISSING | |
+_ROW = re.compile(
+    r"(?<![\w.\-}])([\w.\-]{1,400}(?:\{[\w., ]{1,200}\}[\w.\-]{0,400}){0,3})[ \t]*"
+    r"\|[ \t]*(MISSING|UNEXPECTED|MISMATCH)[ \t]*\|([^\n]*)"
+)
+#: What fvcore (detectron2) lists below a line of its own: neck.lateral2.{bias, weight}
 _ONE_A_LINE = re.compile(
-    rf"(not (?:found )?in the checkpoint|not used by the model):[ \t]*\n((?:[ \t]*{_PATTERN}[ \t]*(?:\n|\Z))+)"
+    r"(not (?:found )?in the checkpoint|not used by the model):[ \t]*\n"
+    r"((?:[ \t]*[\w.\-]{1,400}(?:\{[\w., ]{1,200}\})?[ \t]*(?:\n|\Z))+)"
 )
 
 

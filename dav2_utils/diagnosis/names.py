@@ -7,13 +7,14 @@ Standard library only.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from itertools import product
 
 from .causes import Finding, data
-from .difference import NUMBERED, Difference, Names, family
+from .difference import NUMBERED, Difference, Names, family, first_of
 
 # Renamed parts ------------------------------------------------------------------------------------------------------
 
@@ -193,6 +194,19 @@ def punctuated(diff: Difference) -> Finding | None:
 
 
 _JOINT = re.compile(r"^[^.]*[^._/]([_/])(?:weight|bias|running_mean|running_var|num_batches_tracked|gamma|beta)$")
+
+
+def positional(diff: Difference) -> Finding | None:
+    """Single numbers on the names of tensors: names and tensors were paired by their position."""
+    sizes = diff.sizes
+    scalars = [name for name, (file, model) in sizes.items() if not file and math.prod(model) > 1]
+    odd = [name for name, (file, model) in sizes.items() if len(file) != len(model)]
+    shapes = [Counter(pair[side] for pair in sizes.values()) for side in (0, 1)]
+    mixed = len(odd) > 2 and 4 * len(odd) >= len(sizes) and 2 * sum((shapes[0] & shapes[1]).values()) >= len(sizes)
+    if not mixed and (not scalars or 2 * len(scalars) < len(sizes)):
+        return None
+    args = first_of({name: sizes[name] for name in scalars or odd})
+    return Finding("damaged_names", "damaged_by_position", set(diff.names), args, 0.05)
 
 
 def shifted(diff: Difference) -> Finding | None:

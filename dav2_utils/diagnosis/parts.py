@@ -43,7 +43,7 @@ def _goes_on(blocks: dict[int, set[str]], begun: bool, several: bool) -> bool:
     first, last = min(blocks), max(blocks)
     rests = list(blocks.values())
     alike = all(len(rest & rests[0]) * 2 > min(len(rest), len(rests[0])) for rest in rests)
-    layers = any(name.endswith(".weight") for name in rests[0])  # a block holds layers
+    layers = any(rest.endswith(".weight") for rest in rests[0])  # a block holds layers
     return begun and first > 0 and last - first == len(blocks) - 1 and layers and alike and len(blocks) > several
 
 

@@ -18,7 +18,7 @@ from ..keys import Table, TensorInfo
 from ..wrappers import exchange
 from . import names, parts, sizes
 from .causes import CAUSES, Finding
-from .difference import Difference, bookkeeping, of_tables, peel, tops
+from .difference import Difference, bookkeeping, of_tables, peel, shown, tops
 
 Readings = Callable[[Difference], list[Finding]]
 _NEAR = 0.25  # how much less another reading may be worth and still be told
@@ -118,8 +118,9 @@ def _harmless(diff: Difference) -> list[Finding]:
         return []
     if diff.warning == "source" and (new or not all(parts.HEADS.search(top) for top in tops(unused))):
         return []
-    if new and unused and names.renamed(diff):
-        return []
+    same = names.renamed(diff) if new and unused else None
+    if same and 10 * len(set(same.accounts)) >= 9 * len(diff.names):
+        return []  # the same part under another name
     texts = {"harmless_new": new, "harmless_source" if diff.warning == "source" else "harmless_unused": unused}
     args = {text: {"names": tuple(some), "count": len(some)} for text, some in texts.items() if some}
     return [Finding("harmless", text, (), each) for text, each in args.items()]
@@ -211,7 +212,7 @@ FIRST = (
 RULES = (
     parts.quantized, parts.only_bookkeeping, parts.surplus, parts.lacking,
     parts.one_of_several, _tied, names.weight_norm, names.other_library, names.renamed, names.shifted, sizes.packed,
-    sizes.reshaped, sizes.positional, sizes.sliced, sizes.geometry, sizes.outputs, sizes.adapter_sizes,
+    sizes.reshaped, names.positional, sizes.sliced, sizes.geometry, sizes.outputs, sizes.adapter_sizes,
     sizes.head_options, sizes.encoder, *FIRST,
 )  # fmt: skip
 
@@ -242,7 +243,7 @@ def _slices(diff: Difference) -> Finding | None:
         other = f"{path}patch_embed.proj.weight"
         patches = diff.unexpected.get(other) if name.endswith("cls_token") and not last else None
         if patches and shape is not None and (len(patches) == 1 or (shape[2:] and shape[2] != patches[0])):
-            args = {"name": name, "file": sizes.shown(shape), "other": other, "model": sizes.shown(patches)}
+            args = {"name": name, "file": shown(shape), "other": other, "model": shown(patches)}
             return Finding("sharded_model", "sharded_alone", set(diff.names), args)
     return None
 

@@ -62,7 +62,8 @@ def _refused(squeezed: str, lower: str) -> list[Finding]:
         return _said("refused_pickle", "refused", more=more, **args)
     if "toloaddtensors" in lower:
         return _said("sharded_model", "dtensors", words="to load DTensors")
-    if "unsupportedoperand" not in lower and ("weightsunpickler" in lower or "weightsonlyloadfailed" in lower):
+    said = _UNPICKLER.search(lower)  # what is wrong, where it is no refusal
+    if not said and ("weightsunpickler" in lower or "weightsonlyloadfailed" in lower):
         if "attributeerror" in lower and "_weights_only_unpickler.py" in lower:
             return _said("version_skew", "inside_the_unpickler", words="_weights_only_unpickler.py")
         if any(word in lower for word in ("torchscriptarchive", "legacy.tarformat", "truncated")):
@@ -118,6 +119,7 @@ def _bare_end(squeezed: str, lower: str) -> list[Finding]:
     return []
 
 
+_UNPICKLER = re.compile(r"weightsunpicklererror:(?:\\n)*(?!unsupported(?:global|class)|trying)\w")
 _TAG = re.compile(r"restoredatalocationof[\w.]{1,80}\(taggedwith([\w:]{1,40})\)")
 _USED_AS_MODEL = re.compile(r"'(?:collections\.)?(?:ordereddict|dict)'objecthasnoattribute'(\w{1,60})'")
 _NO_MODULE_ATTRIBUTE = re.compile(r"'(\w{1,80})'objecthasnoattribute'module'")
@@ -138,7 +140,7 @@ _REFUSED = re.compile(
 )
 #: Words in a class path that mean a model, not data about one.
 _MODEL_PATH = re.compile(
-    r"^torch\.nn\.|\.nn\.|^(?:models?|nets?|networks?|modeling|archs?|backbones?|modules?)\.|\.(?:models?|networks?|modeling)\."
+    r"^torch\.(?:nn|fx)\.|\.nn\.|^(?:models?|nets?|networks?|modeling|archs?|backbones?|modules?)\.|\.(?:models?|networks?|modeling)\."
     r"|(?:Net|Network|Model|Module|Encoder|Decoder|Transformer|DataParallel|Detector|Classifier|Generator|Unet|UNet|ViT)(?:V?\d+)?$"
 )
 _DATA_PATH = re.compile(

@@ -9,12 +9,11 @@ import math
 import re
 from collections import Counter
 
-from ..encoders import ENCODERS, OWN, PATCH, table_for
+from ..encoders import ENCODERS, PATCH, fitting
 from ..keys import Pair, Shape
 from ..texts import say
-from ..wrappers import bare
 from .causes import Finding, words
-from .difference import Difference, bookkeeping, one_part, reduced
+from .difference import Difference, bookkeeping, family, first_of, one_part, reduced
 from .parts import HEADS, continued
 
 Sizes = dict[str, Pair]
@@ -29,27 +28,17 @@ def differing(pair: Pair) -> list[int]:
     return [i for i, (a, b) in enumerate(zip(*pair, strict=False)) if a != b]
 
 
-def shown(shape: Shape) -> str:
-    return str(list(shape))
-
-
-def _first(sizes: Sizes, **more: object) -> dict[str, object]:
-    """The arguments that every text about sizes may use: the names, and the first pair of shapes."""
-    name, (file, model) = next(iter(sizes.items()))
-    return {"name": name, "names": tuple(sizes), "count": len(sizes), "file": shown(file), "model": shown(model)} | more
-
-
 def packed(diff: Difference) -> Finding | None:
     """Shapes of quantised layers: with scales beside them, packed into one column, or equal but not to be copied."""
     sizes = diff.sizes
     equal = {name: pair for name, pair in sizes.items() if pair[0] == pair[1]}
     if equal:
-        return Finding("quantized", "quantized_equal", set(sizes), _first(equal), 0.02)
+        return Finding("quantized", "quantized_equal", set(sizes), first_of(equal), 0.02)
     scales = {name for name in sizes if name.rpartition(".")[2] in words("quantized") or "scales" in name}
     columns = {name for name, pair in sizes.items() if any(_is_column(a, b) for a, b in (pair, pair[::-1]))}
     layers = {name.rpartition(".")[0] for name in scales | columns}
     accounts = {name: pair for name, pair in sizes.items() if name.rpartition(".")[0] in layers or name in columns}
-    return Finding("quantized", "quantized_sizes", set(accounts), _first(accounts), 0.03) if accounts else None
+    return Finding("quantized", "quantized_sizes", set(accounts), first_of(accounts), 0.03) if accounts else None
 
 
 def _is_column(a: Shape, b: Shape) -> bool:
@@ -65,7 +54,7 @@ def reshaped(diff: Difference) -> Finding | None:
     }  # fmt: skip
     turned = any(_squeezed(file) != _squeezed(model) for file, model in same.values())
     return (
-        Finding("different_model", "permuted" if turned else "reshaped", set(same), _first(same), 0.05)
+        Finding("different_model", "permuted" if turned else "reshaped", set(same), first_of(same), 0.05)
         if same
         else None
     )
@@ -73,19 +62,6 @@ def reshaped(diff: Difference) -> Finding | None:
 
 def _squeezed(shape: Shape) -> Shape:
     return tuple(n for n in shape if n != 1)
-
-
-def positional(diff: Difference) -> Finding | None:
-    """Single numbers on the names of tensors: names and tensors were paired by their position."""
-    sizes = diff.sizes
-    scalars = [name for name, (file, model) in sizes.items() if not file and math.prod(model) > 1]
-    odd = [name for name, (file, model) in sizes.items() if len(file) != len(model)]
-    shapes = [Counter(pair[side] for pair in sizes.values()) for side in (0, 1)]
-    mixed = len(odd) > 2 and 4 * len(odd) >= len(sizes) and 2 * sum((shapes[0] & shapes[1]).values()) >= len(sizes)
-    if not mixed and (not scalars or 2 * len(scalars) < len(sizes)):
-        return None
-    args = _first({name: sizes[name] for name in scalars or odd})
-    return Finding("damaged_names", "damaged_by_position", set(diff.names), args, 0.05)
 
 
 def sliced(diff: Difference) -> Finding | None:
@@ -96,10 +72,10 @@ def sliced(diff: Difference) -> Finding | None:
     for which, side in (("file", 0), ("model", 1)):
         held, others = ({pair[k] for pair in sizes.values()} for k in (side, 1 - side))
         if held == {(0,)} or (held == {(1,)} and len(others) > 1):  # a place, and nothing in it
-            return Finding("sharded_model", f"sharded_zero3_{which}", set(sizes), _first(sizes), 0.02)
+            return Finding("sharded_model", f"sharded_zero3_{which}", set(sizes), first_of(sizes), 0.02)
     flat = {name for name, (file, model) in sizes.items() if len(file) == 1 and (len(model) > 1 or file < model)}
     if len(flat) == len(sizes) and any(_squeezed(model) != file and len(model) > 1 for file, model in sizes.values()):
-        return Finding("sharded_model", "sharded_flat", set(sizes), _first(sizes), 0.04)
+        return Finding("sharded_model", "sharded_flat", set(sizes), first_of(sizes), 0.04)
     if any(len(file) != len(model) or len(differing((file, model))) != 1 for file, model in sizes.values()):
         return None
     pairs = {(file[i], model[i]) for file, model in sizes.values() for i in differing((file, model))}
@@ -108,7 +84,7 @@ def sliced(diff: Difference) -> Finding | None:
     if not parts or alone or (len({reduced(a, b) for a, b in pairs}) > 1 and not all(
             differing(pair) == [0] for pair in sizes.values())):  # fmt: skip
         return None
-    args = _first(sizes, parts=parts)
+    args = first_of(sizes, parts=parts)
     return Finding("sharded_model", "sharded_slices", set(sizes), args, _doubt(diff, pairs, parts))
 
 
@@ -139,7 +115,7 @@ def geometry(diff: Difference) -> Finding | None:
         numbers = {side: shape[1] if kind == "channels" else "x".join(map(str, shape[2:]))
                    for side, shape in (("here", file), ("there", model))}  # fmt: skip
     text = f"input_geometry_{kind}" if numbers else "input_geometry"
-    return Finding("input_geometry", text, set(kinds), _first(chosen) | numbers, 0.06)
+    return Finding("input_geometry", text, set(kinds), first_of(chosen) | numbers, 0.06)
 
 
 def _kind(name: str, pair: Pair, lines: int) -> str:
@@ -203,7 +179,7 @@ def outputs(diff: Difference) -> Finding | None:
         return None
     text = "head_size_tokens" if tokens else "head_size"
     cost = 0.08 if len(layers) < 3 else 0.12
-    return Finding("head_size", text, set(sizes), _first(sizes, here=file, there=model), cost)
+    return Finding("head_size", text, set(sizes), first_of(sizes, here=file, there=model), cost)
 
 
 def adapter_sizes(diff: Difference) -> Finding | None:
@@ -216,7 +192,7 @@ def adapter_sizes(diff: Difference) -> Finding | None:
     inner = [0 if "lora_A" in name else -1 for name in sizes]
     one = count == len(sizes) and all(p[0][i] != p[1][i] for i, p in zip(inner, sizes.values(), strict=True))
     text = "adapter_rank" if one else "adapter_base"
-    return Finding("adapter_weights", text, set(sizes), _first(sizes, here=rank, there=wanted), 0.04)
+    return Finding("adapter_weights", text, set(sizes), first_of(sizes, here=rank, there=wanted), 0.04)
 
 
 # Encoders -----------------------------------------------------------------------------------------------------------
@@ -228,7 +204,7 @@ def head_options(diff: Difference) -> Finding | None:
     if not sizes or len(sizes) < len(diff.sizes) or diff.missing or diff.unexpected:
         return None
     name = next((name for name in sizes if "layer1_rn" in name), next(iter(sizes)))
-    return Finding("different_model", "head_options", set(sizes), _first({name: sizes[name]}, count=len(sizes)), 0.06)
+    return Finding("different_model", "head_options", set(sizes), first_of({name: sizes[name]}, count=len(sizes)), 0.06)
 
 
 def encoder(diff: Difference) -> Finding | None:
@@ -244,7 +220,7 @@ def encoder(diff: Difference) -> Finding | None:
     accounts = {*extra, *(sizes if ratio else ())}
     args: dict[str, object] = {"names": tuple(n for n in diff.names if n in accounts), "count": len(sizes)}
     if sizes and (ratio or known):
-        args |= _first(sizes, here=(ratio or (0, 0))[0], there=(ratio or (0, 0))[1])
+        args |= first_of(sizes, here=(ratio or (0, 0))[0], there=(ratio or (0, 0))[1])
     text = "encoder_width"
     if blocks:
         side, (names, first, last) = blocks[0]
@@ -273,12 +249,11 @@ def _ratio(sizes: Sizes) -> tuple[int, int] | None:
     common = max(widths, key=lambda pair: widths[pair])
     layers = {name.rpartition(".")[0] for name in sizes}
     ratios = Counter(r for pair in lines for r in {reduced(pair[0][i], pair[1][i]) for i in differing(pair)})
-    places = {(file[i], model[i], i) for file, model in lines for i in differing((file, model))}
-    through = any((a, b, 1 - i) in places for a, b, i in places)  # what leaves one layer enters another
-    one = through or 5 * max(ratios.values()) >= 4 * len(sizes) or len(layers) >= 8
+    several = len(layers) > 1 and len({family(name) for name in sizes}) > 1
+    one = several and (5 * max(ratios.values()) >= 4 * len(sizes) or len(layers) >= 8)
     flat = all(differing(pair) == [0] for pair in lines) and len(widths) == 1 and all(
         len(pair[0]) > 1 or not name.endswith(".weight") for name, pair in sizes.items())  # fmt: skip
-    return (tokens and (tokens[0][0][2], tokens[0][1][2])) or (common if one and len(layers) > 1 and not flat else None)
+    return (tokens and (tokens[0][0][2], tokens[0][1][2])) or (common if one and not flat else None)
 
 
 def _ours(diff: Difference) -> bool:
@@ -293,15 +268,8 @@ def _known(diff: Difference) -> dict[str, object] | None:
     """Which of Depth Anything's sizes fit the file's shapes, and which the model's."""
     if not _ours(diff):
         return None
-    tables = {name: table_for(name) for name in ENCODERS}
-    file, model, lines = set(ENCODERS), set(ENCODERS), 0
-    for name, pair in diff.sizes.items():
-        own = OWN.search(bare(name))
-        if own and own[1] != "pretrained.pos_embed":
-            lines += 1
-            file &= {e for e, table in tables.items() if own[1] in table and table[own[1]].shape == pair[0]}
-            model &= {e for e, table in tables.items() if own[1] in table and table[own[1]].shape == pair[1]}
-    if not lines or not (file or model) or file & model:
+    file, model = (fitting({name: pair[side] for name, pair in diff.sizes.items()}) for side in (0, 1))
+    if not (file or model) or file & model:
         return None
     if not (file and model) and all(".depth_head." in f".{name}" for name in diff.sizes):
         return None  # the head's options
