@@ -174,11 +174,58 @@ def joined(more: int, last: int = 5) -> dict[str, tuple[Shape, Shape]]:
         ([], {f"fc.{n}.w": ((80, n), (81, n)) for n in range(1, 14)}, "different_model", ""),
         ([], {"word_embeddings.weight": ((100, 9), (101, 9))}, "head_size", "tokens"),
         (["a.b.x", "a.b.y", *(f"{n}.q" for n in range(30))], CLASSES, "different_model", ""),
+        # a place held is no width, in whichever of its forms
+        ([], {"a.bias": ((1,), (96,)), "a.weight": ((1,), (96, 9)), "b.bias": ((1,), (384,))}, "sharded_model", "ZeRO"),
+        ([], {"a.bias": ((0,), (96,)), "b.bias": ((0,), (96,))}, "sharded_model", "ZeRO"),
+        # the reductions between stages alone: of another version, and of no other width
+        ([], {f"l.{n}.down.{w}": ((n * a,), (n * b,)) for n in (1, 2) for w, a, b in (("norm", 8, 4), ("red", 6, 3))},
+         "different_model", ""),
+        # two numbers that have nothing to do with each other; one number, four times in places
+        ([], {"emb.weight": ((30, 64), (28, 64)), "post.fc.weight": ((257, 64), (129, 64))}, "different_model", ""),
+        ([], {"cls.weight": ((91, 64), (6, 64)), "box.weight": ((364, 64), (24, 64))}, "head_size", "classes"),
+        # widths in the middle of a network are no classes, and other kernels no other width
+        ([], {"up1.conv.0.weight": ((256, 128, 4, 4), (128, 128, 4, 4))}, "different_model", ""),
+        ([], {f"up.{n}.{m}.weight": ((64 * n, 8, 7, 7), (128 * n, 16, 3, 3)) for n in (1, 2) for m in "ab"},
+         "different_model", ""),
+        ([], {f"c.{n}.w": ((3, 3, 3, 16, n), (n, 3, 3, 3, 16)) for n in (24, 32)}, "different_model", "another order"),
     ],
 )  # fmt: skip
 def test_what_sizes_give_away(missing: list[str], sizes: dict[str, tuple[Shape, Shape]], cause: str, word: str) -> None:
     found = explain(said(missing, []) + lines_of(sizes)).causes[0]
     assert found.cause == cause and word in found.detail
+
+
+def test_what_counts_is_said_after_what_was_learned() -> None:
+    counts = [f"stem.{number}.total_ops" for number in range(6)]
+    counted = explain(said([], [*counts, "stem.odd.weight", "stem.odd.norm1.weight"]))
+    assert [found.cause for found in counted.causes] == ["different_model", "bookkeeping_buffers"]
+    assert explain(said(["acc.correct", "acc.total"], [])).causes[0].cause == "bookkeeping_buffers"
+
+
+def test_what_libraries_announce_is_harmless_unless_it_is_a_renaming() -> None:
+    new = "Some weights of Net were not initialized from a/b and are newly initialized: ['enc.0.cross.q.weight']\n"
+    unused = "Some weights of a/b were not used when initializing Net: ['head.next.weight', 'head.next.bias']\n"
+    assert {found.cause for found in explain(unused + new).causes} == {"harmless"}
+    again = unused.replace("'head.next.weight', 'head.next.bias'", "'x.norm.gamma', 'y.norm.gamma'") + new.replace(
+        "'enc.0.cross.q.weight'", "'x.norm.weight', 'y.norm.weight'")  # fmt: skip
+    assert explain(again).causes[0].cause == "other_naming"
+    log = "unexpected key in source state_dict: fc.weight, fc.bias\n\nmissing keys in source state_dict: {}\n"
+    assert explain(log.format("a.bn.num_batches_tracked")).causes[0].cause == "harmless"
+    assert explain(log.format("a.bn.weight, b.bn.weight")).causes[0].cause != "harmless"
+
+
+def test_a_batch_norm_is_no_weight_to_split() -> None:
+    parted, plain = ["pos.0.weight_g", "pos.0.weight_v"], ["pos.0.weight"]
+    assert explain(said(parted, plain)).causes[0].cause == "other_naming"
+    norm = [*plain, "pos.0.running_mean", "pos.0.running_var", "pos.1.weight"]
+    assert explain(said(parted, norm)).causes[0].cause == "different_model"
+
+
+def test_only_a_refusal_is_a_refusal() -> None:
+    error = "WeightsUnpickler error: {}"
+    assert not explain(error.format("size is inconsistent with indices: for dim 0, size is 3 but found 10")).causes
+    graph = error.format("Unsupported global: GLOBAL torch.fx.graph_module.reduce_graph_module was not an allowed")
+    assert explain(graph).causes[0].cause == "whole_model", "that function builds code out of the file"
 
 
 def test_one_name_of_a_teacher_makes_no_teacher() -> None:

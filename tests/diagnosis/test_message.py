@@ -152,3 +152,61 @@ def test_lists_as_people_paste_them(text: str, missing: list[str], unexpected: l
 def test_a_text_that_begins_within_a_list_is_read() -> None:
     found = parse('orm1.weight", "blocks.3.b", "blocks.3.c", "blocks.3.d". \n' + SIZE)
     assert found.headless == ["blocks.3.b", "blocks.3.c", "blocks.3.d"] and list(found.size_mismatch) == ["c.w"]
+
+
+ONE_A_LINE = """Some model parameters or buffers are not found in the checkpoint:
+neck.lateral2.{bias, weight}
+The checkpoint state_dict contains keys that are not used by the model:
+  stem.fc.{bias, weight}
+  stem.conv1.bias
+"""
+REPORT = """Net LOAD REPORT from: a/b
+Key                        | Status     | Details
+---------------------------+------------+--------
+layer.{0...2}.norm.weight  | MISMATCH   | Reinit due to size mismatch - ckpt: torch.Size([8]) vs model:torch.Size([4])
+layer.{0, 1}.fc.bias       | MISSING    |
+head.weight                | UNEXPECTED |
+
+Notes:
+- UNEXPECTED: can be ignored when loading from different task/architecture
+"""
+NEEDED = """ValueError: Cannot load <class 'Net'> from /m because the following keys are missing:
+ down.0.to_k.weight, up.0.to_k.weight.
+ Please make sure to pass `low_cpu_mem_usage=False` and `device_map=None`
+"""
+SKIPPED = (
+    "Skip loading parameter 'head.weight' to the model due to incompatible shapes: (180, 64, 3, 3) in the checkpoint "
+    "but (36, 64, 3, 3) in the model! You might want to double check if this is expected."
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "missing", "unexpected", "sizes"),
+    [
+        (ONE_A_LINE, ["neck.lateral2.bias", "neck.lateral2.weight"],
+         ["stem.fc.bias", "stem.fc.weight", "stem.conv1.bias"], {}),
+        (ONE_A_LINE.replace("parameters or buffers are not found in", "parameters are not in").replace("{bias, ", "{w, "),
+         ["neck.lateral2.w", "neck.lateral2.weight"], ["stem.fc.w", "stem.fc.weight", "stem.conv1.bias"], {}),
+        (REPORT, ["layer.0.fc.bias", "layer.1.fc.bias"], ["head.weight"],
+         {f"layer.{n}.norm.weight": ((8,), (4,)) for n in range(3)}),
+        (NEEDED, ["down.0.to_k.weight", "up.0.to_k.weight"], [], {}),
+        (SKIPPED, [], [], {"head.weight": ((180, 64, 3, 3), (36, 64, 3, 3))}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("prefix", ["", "> ", "[2024-05-06 07:08:09] ", "worker-1  | "])
+def test_lists_of_other_libraries(
+    text: str, missing: list[str], unexpected: list[str], sizes: dict[str, object], prefix: str
+) -> None:
+    found = parse("".join(prefix + line + "\n" for line in text.splitlines()))
+    assert (found.missing, found.unexpected, found.size_mismatch) == (missing, unexpected, sizes)
+
+
+def test_a_pattern_of_names_does_not_grow_beyond_measure() -> None:
+    row = "a.{0...999999999}.b.{0...999999999}.c.{0...999999999}.w | MISSING |"
+    assert len(parse(row).missing) == 200
+    assert parse("a.{0...x}.w | MISSING |").missing, "no range, and no traceback"
+
+
+def test_a_sentence_in_a_key_error_is_no_name() -> None:
+    assert not parse("KeyError: 'The file holds only the model. Set `Saver.weights_only` to False.'").key_errors
+    assert parse("KeyError: 'model.a.weight'").key_errors == ["model.a.weight"]
