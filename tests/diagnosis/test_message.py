@@ -185,7 +185,7 @@ SKIPPED = (
     [
         (ONE_A_LINE, ["neck.lateral2.bias", "neck.lateral2.weight"],
          ["stem.fc.bias", "stem.fc.weight", "stem.conv1.bias"], {}),
-        (ONE_A_LINE.replace("parameters or buffers are not found in", "parameters are not in").replace("{bias, ", "{w, "),
+        (ONE_A_LINE.replace(" or buffers are not found in", " are not in").replace("{bias, ", "{w, "),
          ["neck.lateral2.w", "neck.lateral2.weight"], ["stem.fc.w", "stem.fc.weight", "stem.conv1.bias"], {}),
         (REPORT, ["layer.0.fc.bias", "layer.1.fc.bias"], ["head.weight"],
          {f"layer.{n}.norm.weight": ((8,), (4,)) for n in range(3)}),
