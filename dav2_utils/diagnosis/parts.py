@@ -209,6 +209,8 @@ def surplus(diff: Difference) -> Finding | None:
     if not own or (blocks and not _last_layer(names)) or any(_NORM.search(name) for name in names):
         return None
     known = all(HEADS.search(top) for top in roots)
+    if not (known or new or any(name.endswith("weight") for name in names)):
+        return None  # a learned addition to layers
     args = {"tops": ", ".join(sorted(roots)), "names": tuple(names), "count": len(names)}
     return Finding("extra_head", "extra_head", set(names), args, 0.08 if known or diff.agree is not None else 0.35)
 

@@ -85,7 +85,8 @@ def _cover(diff: Difference, more: Readings | None) -> Found:
     if worth < 1 - general.cost:
         other = chosen[0] if chosen else None
         return Found([general], other if other and worth > 1 - general.cost - _NEAR else None, 1 - general.cost)
-    if len(left) > _ENOUGH * total and (rest := _different(diff.without(set(diff.names) - left))):
+    counts = all(finding.cause == "bookkeeping_buffers" for finding in chosen)  # and one learned name is no count
+    if len(left) > (0 if counts else _ENOUGH * total) and (rest := _different(diff.without(set(diff.names) - left))):
         chosen.append(rest)
     chosen.sort(key=lambda finding: finding.cause == "bookkeeping_buffers")  # beside a real cause it is the least
     return Found(chosen, _second([*found, general], chosen, diff), worth)
@@ -115,6 +116,8 @@ def _harmless(diff: Difference) -> list[Finding]:
     """What a library announces, and what is as it should be: a new part, and one that is not used."""
     new, unused = ([name for name in side if not bookkeeping(name)] for side in (diff.missing, diff.unexpected))
     if not diff.warning or diff.sizes or _a_network(new) or _a_network(unused):
+        return []
+    if parts.special(diff) or parts.quantized(diff):
         return []
     if diff.warning == "source" and (new or not all(parts.HEADS.search(top) for top in tops(unused))):
         return []

@@ -210,7 +210,7 @@ def head_options(diff: Difference) -> Finding | None:
 def encoder(diff: Difference) -> Finding | None:
     """Another size of the same network: widths in layers of several kinds, or blocks that only one side has."""
     sizes = {name: pair for name, pair in diff.sizes.items() if _by_width(pair) and not bookkeeping(name)}
-    ratio = _ratio(sizes) if sizes and not (diff.whole and one_part(sizes)) else None
+    ratio = _ratio(sizes) if sizes and not one_part(sizes) else None
     blocks = [(side, found) for side, names in (("file", diff.missing), ("model", diff.unexpected))
               if (found := continued(names, diff.begun, all_=not ratio))]  # fmt: skip
     extra = {name for _, (names, _, _) in blocks for name in names}

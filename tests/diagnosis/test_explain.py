@@ -200,6 +200,13 @@ def test_what_counts_is_said_after_what_was_learned() -> None:
     counted = explain(said([], [*counts, "stem.odd.weight", "stem.odd.norm1.weight"]))
     assert [found.cause for found in counted.causes] == ["different_model", "bookkeeping_buffers"]
     assert explain(said(["acc.correct", "acc.total"], [])).causes[0].cause == "bookkeeping_buffers"
+    one = explain(said([], [*(f"stem.{number}.num_batches_tracked" for number in range(30)), "stem.odd.weight"]))
+    assert "different_model" in [found.cause for found in one.causes], "one learned name in thirty is none the less one"
+
+
+def test_learned_additions_to_layers_are_no_head_to_leave_out() -> None:
+    causes = explain(said([], ["conv1.act.bias", "convs.0.act.bias", "convs.1.act.bias"])).causes
+    assert "extra_head" not in [found.cause for found in causes]
 
 
 def test_what_libraries_announce_is_harmless_unless_it_is_a_renaming() -> None:
@@ -212,6 +219,8 @@ def test_what_libraries_announce_is_harmless_unless_it_is_a_renaming() -> None:
     log = "unexpected key in source state_dict: fc.weight, fc.bias\n\nmissing keys in source state_dict: {}\n"
     assert explain(log.format("a.bn.num_batches_tracked")).causes[0].cause == "harmless"
     assert explain(log.format("a.bn.weight, b.bn.weight")).causes[0].cause != "harmless"
+    adapter = unused.replace("head.next.weight", "base_model.model.l.0.q.lora_A.default.weight")
+    assert explain(adapter).causes[0].cause == "adapter_weights"
 
 
 def test_a_batch_norm_is_no_weight_to_split() -> None:
