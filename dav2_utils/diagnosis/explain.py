@@ -10,6 +10,7 @@ library only.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from textwrap import fill
@@ -169,6 +170,9 @@ def alone(diff: Difference) -> list[Finding]:
 
 def _around(names: list[str]) -> str:
     """The path (with its dot) that all names begin with, if parts of a network are side by side below it."""
+    top, most = Counter(name.partition(".")[0] for name in names).most_common(1)[0]
+    if most < len(names) <= 1.15 * most:  # what is beside it is of the larger model
+        names = [name for name in names if name.startswith(top + ".")]
     low, high = min(names), max(names)
     same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
     path = low[: low.rfind(".", 0, same) + 1]
