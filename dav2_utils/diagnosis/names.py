@@ -272,10 +272,9 @@ def other_library(diff: Difference) -> Finding | None:
     if ours and theirs and ours.most_common(1)[0][0] != theirs.most_common(1)[0][0]:
         mine, other = ours.most_common(1)[0][0], theirs.most_common(1)[0][0]
         args = {"name": _example(diff.missing, mine), "other": _example(diff.unexpected, other)}
-        alike = _deepest(diff.missing) == _deepest(diff.unexpected)  # else it may be another network besides
-        return Finding(
-            "other_naming", "naming_of_libraries", names, args | {"mine": mine, "theirs": other}, 0.2 if alike else 0.5
-        )
+        shallow, deep = sorted((_deepest(diff.missing), _deepest(diff.unexpected)))
+        cost = 0.2 if deep <= 2 * shallow + 1 else 0.5  # else it may be another network besides
+        return Finding("other_naming", "naming_of_libraries", names, args | {"mine": mine, "theirs": other}, cost)
     counted = [sum(_elements(shape) for shape in side.values()) for side in (diff.missing, diff.unexpected)]
     several = min(len(diff.missing), len(diff.unexpected)) > 2
     if several and diff.agree is not None and counted[0] == counted[1] > 0 and not diff.sizes:

@@ -226,29 +226,18 @@ def lacking(diff: Difference) -> Finding | None:
     """Whole modules that only the model has: the file is the backbone without them, with at most a head of its own."""
     names = [name for name in diff.missing if not bookkeeping(name)]
     roots, theirs = tops(names), tops(name for name in diff.unexpected if not bookkeeping(name))
-    if not names or in_every_layer(names) or continued(names) or _next_block(names):
-        return None
     head = len(theirs) < 3 and all(HEADS.search(top) for top in theirs)
-    if diff.agree is not None:
-        whole = (diff.agree and not roots & tops(diff.agree)) or _below(names, diff)
-        if (
-            not whole
-            or not head
-            or len(diff.unexpected) > len(diff.agree)
-            or (_stems(names) and len(names) > len(diff.agree))
-        ):
+    if not names or not head or in_every_layer(names) or continued(names) or _next_block(names):
+        return None
+    if diff.agree is None:
+        known = len(roots) < 5 and all(HEADS.search(top) or top.startswith(("decode", "fpn")) for top in roots)
+        first = any(bare(name) != name or _FIRST.search(name) for name in names)  # what a backbone begins with
+        if not known or first or (diff.whole and _stems(names) and len(roots) > 2):
             return None
-        cost = 0.07
-    else:
-        if (
-            not head
-            or len(roots) > 4
-            or not all(HEADS.search(top) or top.startswith(("decode", "fpn")) for top in roots)
-        ):
-            return None
-        if any(bare(n) != n or _FIRST.search(n) for n in names) or (diff.whole and _stems(names) and len(roots) > 2):
-            return None  # what a backbone begins with lacks too, or the network itself
-        cost = 0.1
+    elif not (roots.isdisjoint(tops(diff.agree)) or _below(names, diff)) or len(diff.agree) < max(
+        len(diff.unexpected), len(names) if _stems(names) else 0):  # fmt: skip
+        return None
+    cost = 0.1 if diff.agree is None else 0.07
     args = {"names": tuple(names), "count": len(names), "tops": ", ".join(sorted(roots)), "own": tuple(diff.unexpected)}
     text = "backbone_only_head" if diff.unexpected else "backbone_only"
     return Finding("backbone_only", text, {*names, *diff.unexpected}, args, cost)
