@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..keys import Pair, Shape
 from .causes import words
@@ -130,8 +131,9 @@ def squeeze(text: str) -> str:
         text = text.replace('\\"', '"').replace("\\n", "\n").replace("\\t", "\t")
     for entity, character in _ENTITIES:
         text = text.replace(entity, character)
-    text = _LINE_PREFIX.sub("", _ROW.sub(_reworded_row, text.translate(_TWINS)))
-    return "".join(_ONE_A_LINE.sub(_reworded_list, text).split())
+    most = min(200, 20_000 // (1 + text.count("{")))  # so that what patterns stand for does not outgrow the text
+    text = _LINE_PREFIX.sub("", _ROW.sub(partial(_reworded_row, most), text.translate(_TWINS)))
+    return "".join(_ONE_A_LINE.sub(partial(_reworded_list, most), text).split())
 
 
 # Names that stand one a line would run together without white space, so they are put into words like torch's
@@ -148,21 +150,21 @@ _ONE_A_LINE = re.compile(
 )
 
 
-def _reworded_row(row: re.Match[str]) -> str:
-    names = _spelt_out(row[1])
+def _reworded_row(most: int, row: re.Match[str]) -> str:
+    names = _spelt_out(row[1], most)
     if row[2] == "MISMATCH":
         return "".join(f"size mismatch for {name}: {row[3]}\n" for name in names)
     head = "and are newly initialized" if row[2] == "MISSING" else "were not used when initializing it"
     return f"{head}: {names}\n"
 
 
-def _reworded_list(found: re.Match[str]) -> str:
-    names = [name for line in found[2].split("\n") for name in _spelt_out(line.strip())]
+def _reworded_list(most: int, found: re.Match[str]) -> str:
+    names = [name for line in found[2].split("\n") for name in _spelt_out(line.strip(), most)]
     return f"{'unexpected' if 'used' in found[1] else 'missing'} keys in source state_dict: {names}\n"
 
 
-def _spelt_out(pattern: str, most: int = 200) -> list[str]:
-    """The first names that a pattern stands for: `{0...11}` is twelve numbers, `{bias, weight}` two words."""
+def _spelt_out(pattern: str, most: int) -> list[str]:
+    """The first `most` names that a pattern stands for: `{0...11}` is twelve numbers, `{bias, weight}` two words."""
     front, brace, rest = pattern.partition("{")
     if not brace:
         return [pattern] if pattern else []

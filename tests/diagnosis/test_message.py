@@ -205,6 +205,8 @@ def test_a_pattern_of_names_does_not_grow_beyond_measure() -> None:
     row = "a.{0...999999999}.b.{0...999999999}.c.{0...999999999}.w | MISSING |"
     assert len(parse(row).missing) == 200
     assert parse("a.{0...x}.w | MISSING |").missing, "no range, and no traceback"
+    many = "\n".join(f"a{number}.{{0...999}} | MISSING |" for number in range(2_000))
+    assert 2_000 <= len(parse(many).missing) <= 20_000
 
 
 def test_a_sentence_in_a_key_error_is_no_name() -> None:
