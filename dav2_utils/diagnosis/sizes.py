@@ -13,7 +13,7 @@ from ..encoders import ENCODERS, PATCH, fitting
 from ..keys import Pair, Shape
 from ..texts import say
 from .causes import Finding, words
-from .difference import Difference, bookkeeping, family, first_of, one_part, reduced
+from .difference import NUMBERED, Difference, bookkeeping, family, first_of, one_part, reduced
 from .parts import HEADS, continued
 
 Sizes = dict[str, Pair]
@@ -210,7 +210,9 @@ def head_options(diff: Difference) -> Finding | None:
 def encoder(diff: Difference) -> Finding | None:
     """Another size of the same network: widths in layers of several kinds, or blocks that only one side has."""
     sizes = {name: pair for name, pair in diff.sizes.items() if _by_width(pair) and not bookkeeping(name)}
-    ratio = _ratio(sizes) if sizes and not one_part(sizes) else None
+    begins = NUMBERED.search(next(iter(sizes), ""))
+    late = begins and int(begins[1]) > 0 and (diff.whole or diff.model_class)  # a width shows from the first layer on
+    ratio = _ratio(sizes) if sizes and not late and not one_part(sizes) else None
     blocks = [(side, found) for side, names in (("file", diff.missing), ("model", diff.unexpected))
               if (found := continued(names, diff.begun, all_=not ratio))]  # fmt: skip
     extra = {name for _, (names, _, _) in blocks for name in names}

@@ -180,6 +180,10 @@ def joined(more: int, last: int = 5) -> dict[str, tuple[Shape, Shape]]:
         # the reductions between stages alone: of another version, and of no other width
         ([], {f"l.{n}.down.{w}": ((n * a,), (n * b,)) for n in (1, 2) for w, a, b in (("norm", 8, 4), ("red", 6, 3))},
          "different_model", ""),
+        ([], {f"l.1.{n}.weight": ((2 * w, w), (w, w // 2)) for n, w in (("a", 8), ("b", 6), ("c", 4))},
+         "different_model", ""),
+        ([], {f"l.0.{n}.weight": ((2 * w, w), (w, w // 2)) for n, w in (("a", 8), ("b", 6), ("c", 4))},
+         "wrong_encoder", "width"),
         # two numbers that have nothing to do with each other; one number, four times in places
         ([], {"emb.weight": ((30, 64), (28, 64)), "post.fc.weight": ((257, 64), (129, 64))}, "different_model", ""),
         ([], {"cls.weight": ((91, 64), (6, 64)), "box.weight": ((364, 64), (24, 64))}, "head_size", "classes"),
