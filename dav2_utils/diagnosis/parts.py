@@ -118,7 +118,7 @@ def container(diff: Difference) -> Finding | None:
     told = (state and boxes) or len(state) > 1 or (entries and len(state) == len(entries))
     lone = boxes and len(boxes) == len(names) and set(diff.missing) != set(names) and "bias" not in names
     dotted = sum("." in name for name in diff.missing)
-    unlike = len(entries) == len(names) and not path and 1 < len(names) < 20 and (
+    unlike = not diff.warning and len(entries) == len(names) and not path and 1 < len(names) < 20 and (
         5 * dotted > 4 * len(diff.missing) > 4 * max(len(names) if diff.whole else 1, 2))  # fmt: skip
     if copies or 2 * len(entries) < len(names) or not (told or (lone and not path) or unlike):
         return None

@@ -223,6 +223,8 @@ def test_what_libraries_announce_is_harmless_unless_it_is_a_renaming() -> None:
     log = "unexpected key in source state_dict: fc.weight, fc.bias\n\nmissing keys in source state_dict: {}\n"
     assert explain(log.format("a.bn.num_batches_tracked")).causes[0].cause == "harmless"
     assert explain(log.format("a.bn.weight, b.bn.weight")).causes[0].cause != "harmless"
+    other = log.replace("fc.weight, fc.bias", "pred_b, pred_w").format(", ".join(f"roi.{n}.weight" for n in range(9)))
+    assert explain(other).causes[0].cause != "training_container", "two odd names of a network, and no entries"
     adapter = unused.replace("head.next.weight", "base_model.model.l.0.q.lora_A.default.weight")
     assert explain(adapter).causes[0].cause == "adapter_weights"
 
