@@ -19,8 +19,8 @@ from .difference import NUMBERED, Difference, bookkeeping, family, is_mask, tops
 def continued(names: Iterable[str], begun: bool = True, all_: bool = True) -> tuple[list[str], int, int] | None:
     """Whole blocks that go on where another network of the kind ends: their names, the first number and the last.
 
-    None if a name (with `all_`) is in no such block, or if the first blocks may just not be shown (`begun` is
-    False).
+    None if a name is in no such block, or if the first blocks may just not be shown (`begun` is False). Without `all_`,
+    for lists beside another width, names may be elsewhere and one block is enough.
     """
     listed = list(names)
     groups: dict[str, dict[int, set[str]]] = {}
@@ -44,7 +44,8 @@ def _goes_on(blocks: dict[int, set[str]], begun: bool, several: bool) -> bool:
     rests = list(blocks.values())
     alike = all(len(rest & rests[0]) * 2 > min(len(rest), len(rests[0])) for rest in rests)
     layers = any(rest.endswith(".weight") for rest in rests[0])  # a block holds layers
-    return begun and first > 0 and last - first == len(blocks) - 1 and layers and alike and len(blocks) > several
+    enough = len(blocks) > 1 or not several
+    return begun and first > 0 and last - first == len(blocks) - 1 and layers and alike and enough
 
 
 def in_every_layer(names: Iterable[str]) -> bool:

@@ -52,12 +52,10 @@ def reshaped(diff: Difference) -> Finding | None:
         name: pair for name, pair in diff.sizes.items()
         if pair[0] != pair[1] and sorted(_squeezed(pair[0])) == sorted(_squeezed(pair[1]))
     }  # fmt: skip
+    if not same:
+        return None
     turned = any(_squeezed(file) != _squeezed(model) for file, model in same.values())
-    return (
-        Finding("different_model", "permuted" if turned else "reshaped", set(same), first_of(same), 0.05)
-        if same
-        else None
-    )
+    return Finding("different_model", "permuted" if turned else "reshaped", set(same), first_of(same), 0.05)
 
 
 def _squeezed(shape: Shape) -> Shape:
